@@ -1,1 +1,11 @@
+//! LLM transport for agent runtimes.
+#![forbid(unsafe_code)]
 
+pub mod connect;
+pub mod context;
+pub mod error;
+pub mod ids;
+pub mod secret;
+
+pub use error::{Error, Result};
+pub use secret::Secret;
