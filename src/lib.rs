@@ -5,6 +5,7 @@ pub mod connect;
 pub mod context;
 pub mod error;
 pub mod ids;
+pub mod proto;
 pub mod secret;
 
 pub use error::{Error, Result};
