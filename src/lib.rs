@@ -7,6 +7,7 @@ pub mod error;
 pub mod ids;
 pub mod proto;
 pub mod secret;
+pub mod wire;
 
 pub use error::{Error, Result};
 pub use secret::Secret;
