@@ -19,10 +19,16 @@
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// Everything one request says: the last message is what is asked now, those before are history.
+///
+/// Messages and tools are shared pointers, so that a context is cheap to clone and a conversation
+/// recognises what it has sent before by the pointer instead of by reading it again: keep the
+/// `Arc`s from turn to turn and a new turn costs what is new (PERFORMANCE goal 16).
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Context {
@@ -30,10 +36,10 @@ pub struct Context {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub system_prompt: Option<String>,
     /// History and the current message, oldest first.
-    pub messages: Vec<Message>,
+    pub messages: Vec<Arc<Message>>,
     /// Tools that the model may call.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub tools: Vec<Tool>,
+    pub tools: Vec<Arc<Tool>>,
 }
 
 /// One message of a conversation.
@@ -154,7 +160,7 @@ fn empty_object() -> Value {
 impl Context {
     /// A context that asks one thing.
     pub fn prompt(text: impl Into<String>) -> Self {
-        Self { messages: vec![Message::user(text)], ..Self::default() }
+        Self::default().message(Message::user(text))
     }
 
     /// Sets the system prompt.
@@ -164,11 +170,23 @@ impl Context {
         self
     }
 
+    /// Adds a message at the end.
+    #[must_use]
+    pub fn message(mut self, message: impl Into<Arc<Message>>) -> Self {
+        self.push(message);
+        self
+    }
+
     /// Adds a tool.
     #[must_use]
-    pub fn tool(mut self, tool: Tool) -> Self {
-        self.tools.push(tool);
+    pub fn tool(mut self, tool: impl Into<Arc<Tool>>) -> Self {
+        self.tools.push(tool.into());
         self
+    }
+
+    /// Adds a message at the end.
+    pub fn push(&mut self, message: impl Into<Arc<Message>>) {
+        self.messages.push(message.into());
     }
 }
 
@@ -295,8 +313,8 @@ mod tests {
     #[test]
     fn debug_shows_no_content() {
         let mut context = Context::prompt("my secret plan").system("be sly");
-        context.messages.push(Message::ToolResult(ToolResult::text("c1", "read", "file content")));
-        context.messages.push(Message::assistant("model text"));
+        context.push(Message::ToolResult(ToolResult::text("c1", "read", "file content")));
+        context.push(Message::assistant("model text"));
         let text = format!("{context:?}");
         for hidden in ["secret", "sly", "file content", "model text"] {
             assert!(!text.contains(hidden), "{text}");
