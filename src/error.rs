@@ -83,7 +83,7 @@ pub enum Kind {
     Protocol,
     /// A limit of this library was crossed; the message names it.
     LimitExceeded,
-    /// The time allowed ran out; the message says in which phase.
+    /// The time that the caller allowed ran out. A peer that stalls is `Network(Stalled)`.
     DeadlineExceeded,
     /// The caller cancelled.
     Cancelled,
@@ -267,15 +267,15 @@ impl Error {
 
     /// Whether the same request, sent again, may succeed without anybody doing anything.
     ///
-    /// True for network faults, overload, rate limits and expired waits. It says nothing about
-    /// whether the first attempt had effects: that is the run's business (PROTOCOL 3, retry).
+    /// True for network faults (stalls included), overload and rate limits; false for a deadline
+    /// that the caller set. It says nothing about whether the first attempt had effects: that is
+    /// the run's business (PROTOCOL 3, retry).
     pub fn is_retryable(&self) -> bool {
         matches!(
             self.0.kind,
             Kind::Network(_)
                 | Kind::Overloaded { .. }
                 | Kind::RateLimited { .. }
-                | Kind::DeadlineExceeded
         )
     }
 }
