@@ -93,6 +93,43 @@ pub enum Kind {
     Rejected,
 }
 
+impl Kind {
+    /// A stable name in snake case, without the values inside: for logs, counters and JSON.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::Unauthenticated => "unauthenticated",
+            Self::PermissionDenied => "permission_denied",
+            Self::PlanLimit => "plan_limit",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Overloaded { .. } => "overloaded",
+            Self::PayloadTooLarge => "payload_too_large",
+            Self::ModelNotAvailable => "model_not_available",
+            Self::ClientOutdated => "client_outdated",
+            Self::ConversationPoisoned => "conversation_poisoned",
+            Self::BlobMissing => "blob_missing",
+            Self::Network(_) => "network",
+            Self::Protocol => "protocol",
+            Self::LimitExceeded => "limit_exceeded",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+impl Blame {
+    /// A stable name in snake case: for logs, counters and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Local => "local",
+            Self::Remote => "remote",
+        }
+    }
+}
+
 /// One entry of `details` in a Connect error.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Detail {
