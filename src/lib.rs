@@ -1,6 +1,7 @@
 //! LLM transport for agent runtimes.
 #![forbid(unsafe_code)]
 
+pub mod codec;
 pub mod connect;
 pub mod context;
 pub mod error;

@@ -1,0 +1,18 @@
+//! Our types to and from the bytes of `agent.v1`: run requests, replies, images, JSON values.
+//!
+//! Nothing here keeps state, waits or does I/O. What is sent is written by hand in ascending field
+//! order, because blob ids are hashes of bytes and prost cannot keep that order everywhere
+//! (ARCHITECTURE, generated code); what is rare in what is received is decoded by prost.
+
+mod back;
+pub mod image;
+
+/// Whose behaviour to show where ours differs from the reference's on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Policy {
+    /// Ours: everything that asks gets a typed answer that says what to do instead.
+    #[default]
+    Typed,
+    /// The reference's (BEHAVIOUR 4 and 5), for the vectors and for comparison.
+    Reference,
+}
