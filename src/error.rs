@@ -308,12 +308,7 @@ impl Error {
     /// that the caller set. It says nothing about whether the first attempt had effects: that is
     /// the run's business (PROTOCOL 3, retry).
     pub fn is_retryable(&self) -> bool {
-        matches!(
-            self.0.kind,
-            Kind::Network(_)
-                | Kind::Overloaded { .. }
-                | Kind::RateLimited { .. }
-        )
+        matches!(self.0.kind, Kind::Network(_) | Kind::Overloaded { .. } | Kind::RateLimited { .. })
     }
 }
 

@@ -5,6 +5,7 @@ pub mod codec;
 pub mod connect;
 pub mod context;
 pub mod error;
+pub mod exec;
 pub mod ids;
 pub mod proto;
 pub mod secret;
