@@ -13,8 +13,7 @@ use std::fmt;
 use std::sync::LazyLock;
 
 use base64::Engine;
-use base64::alphabet::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
 
 use super::back::Back;
 use crate::error::{Error, Result};
@@ -27,7 +26,8 @@ const CONFIG: GeneralPurposeConfig = GeneralPurposeConfig::new()
 static ENGINE: LazyLock<base64::engine::Simd> =
     LazyLock::new(|| base64::engine::Simd::standard(CONFIG));
 #[cfg(not(target_arch = "x86_64"))]
-static ENGINE: LazyLock<GeneralPurpose> = LazyLock::new(|| GeneralPurpose::new(&STANDARD, CONFIG));
+static ENGINE: LazyLock<base64::engine::GeneralPurpose> =
+    LazyLock::new(|| base64::engine::GeneralPurpose::new(&base64::alphabet::STANDARD, CONFIG));
 
 /// Where a line break is looked for before lines are given up: longer ones are not in use.
 const LONGEST_LINE: usize = 1024;

@@ -6,6 +6,8 @@
 
 mod back;
 pub mod image;
+mod json;
+pub mod value;
 
 /// Whose behaviour to show where ours differs from the reference's on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,0 +1,12 @@
+//! The vectors of the reference, one layer per file.
+//!
+//! Every suite runs all cases of a file and then changes each expectation by one byte, to show that
+//! a wrong one is noticed. `AGENTWIRE_VECTORS` names another folder with the same file names.
+
+#[path = "vectors/framework.rs"]
+mod framework;
+
+#[path = "vectors/base64.rs"]
+mod base64;
+#[path = "vectors/later.rs"]
+mod later;
