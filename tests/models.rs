@@ -1,0 +1,11 @@
+//! Models against the reference's vectors, its test cases, and catalogs at random.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers")]
+
+#[path = "models/cache.rs"]
+mod cache;
+#[path = "models/parity.rs"]
+mod parity;
+#[path = "models/random.rs"]
+mod random;
+#[path = "models/vectors.rs"]
+mod vectors;
