@@ -9,6 +9,7 @@ pub mod exec;
 pub mod ids;
 pub mod models;
 pub mod proto;
+pub mod redact;
 pub mod secret;
 pub mod wire;
 
