@@ -8,5 +8,9 @@ mod framework;
 
 #[path = "vectors/base64.rs"]
 mod base64;
+#[path = "vectors/errors.rs"]
+mod errors;
+#[path = "vectors/frames.rs"]
+mod frames;
 #[path = "vectors/later.rs"]
 mod later;
