@@ -10,6 +10,8 @@ pub mod ids;
 pub mod models;
 pub mod proto;
 pub mod redact;
+#[cfg(feature = "net")]
+pub mod rpc;
 pub mod secret;
 pub mod wire;
 
