@@ -1,4 +1,4 @@
-//! Models against the reference's vectors, its test cases, and catalogs at random.
+//! Models against the reference's test cases, and catalogs at random.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers")]
 
 #[path = "models/cache.rs"]
@@ -7,5 +7,3 @@ mod cache;
 mod parity;
 #[path = "models/random.rs"]
 mod random;
-#[path = "models/vectors.rs"]
-mod vectors;

@@ -12,5 +12,5 @@ mod base64;
 mod errors;
 #[path = "vectors/frames.rs"]
 mod frames;
-#[path = "vectors/later.rs"]
-mod later;
+#[path = "vectors/models.rs"]
+mod models;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::catalog::Entry;
+use crate::redact::is_unprintable;
 
 /// How much a peer may put into a catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,23 +133,13 @@ impl Intake {
     fn clean_name(&self, name: Option<String>) -> Option<String> {
         let name = name?;
         let mut clean = String::new();
-        let printable = name.chars().filter(|c| c.is_whitespace() || !acts_on_text(*c));
+        let printable = name.chars().filter(|c| c.is_whitespace() || !is_unprintable(*c));
         for c in printable.take(self.limits.name_chars) {
             clean.push(if c.is_whitespace() { ' ' } else { c });
         }
         let clean = clean.trim();
         (!clean.is_empty()).then(|| clean.to_owned())
     }
-}
-
-/// Characters that do something instead of showing something: controls, bidirectional marks, invisible
-/// ones.
-fn acts_on_text(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]

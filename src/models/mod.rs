@@ -25,6 +25,7 @@ mod cache;
 mod catalog;
 mod disk;
 mod file;
+mod form;
 mod intake;
 mod json;
 mod known;
@@ -41,6 +42,7 @@ pub use cache::{
 };
 pub use catalog::{Catalog, Entry, Source};
 pub use file::{load_cache, remove_cache, save_cache};
+pub use form::{Form, FormOptions, WireForms, WireModel};
 pub use intake::{Dropped, IntakeLimits, is_sendable};
 pub use json::{map_json, provider_json};
 pub use known::{DEFAULT_CONTEXT, DEFAULT_OUTPUT, LimitSource};
