@@ -10,6 +10,8 @@ mod code;
 mod decoder;
 mod end_stream;
 mod envelope;
+#[cfg(feature = "testing")]
+pub mod fuzz;
 pub mod gzip;
 mod http;
 mod json;

@@ -1,0 +1,49 @@
+//! The bodies of `fuzz/` as property tests: short, but with every change.
+
+use agentwire::connect::fuzz;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// Few enough for a second or two.
+const CASES: u32 = 256;
+
+/// Bytes that look like envelopes often enough: wild bytes, and frames with small lengths.
+fn body() -> impl Strategy<Value = Vec<u8>> {
+    let frame = (prop_oneof![6 => Just(0_u8), 2 => Just(2), 1 => Just(1), 1 => any::<u8>()], {
+        prop_oneof![vec(any::<u8>(), 0..60), Just(br#"{"error":{"code":"internal"}}"#.to_vec())]
+    });
+    let frame = frame.prop_map(|(flags, payload)| {
+        let mut bytes = vec![flags];
+        bytes.extend(u32::try_from(payload.len()).unwrap_or(0).to_be_bytes());
+        bytes.extend(payload);
+        bytes
+    });
+    let part = prop_oneof![8 => frame, 1 => vec(any::<u8>(), 0..12)];
+    vec(part, 0..8).prop_map(|parts| parts.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(CASES))]
+
+    #[test]
+    fn any_cut_of_a_body_decodes_the_same(body in body(), cuts in vec(any::<u8>(), 0..8)) {
+        fuzz::decoder_split(&body, &cuts);
+    }
+
+    #[test]
+    fn payloads_come_out_of_envelopes_as_they_went_in(data in vec(any::<u8>(), 0..600)) {
+        fuzz::envelopes(&data);
+    }
+
+    #[test]
+    fn end_stream_messages_are_read_or_refused(
+        text in r#"(\{"error":\{"code":"[a-z_]{0,20}","message":".{0,40}(secret-token-123)?.{0,40}"\}\})|.{0,80}"#
+    ) {
+        fuzz::end_stream(text.as_bytes());
+    }
+
+    #[test]
+    fn redacted_text_holds_no_secret(parts in vec("(secret-token-123)|(.{0,40})", 0..60)) {
+        fuzz::redaction(&parts.concat());
+    }
+}
