@@ -3,6 +3,10 @@
 
 #[path = "models/cache.rs"]
 mod cache;
+#[path = "models/discovery.rs"]
+mod discovery;
+#[path = "models/listing.rs"]
+mod listing;
 #[path = "models/parity.rs"]
 mod parity;
 #[path = "models/random.rs"]

@@ -10,8 +10,6 @@ use crate::redact::is_unprintable;
 pub struct IntakeLimits {
     /// Models in one catalog. Default 4,096: twenty times the 204 ids that the service served at most.
     pub models: usize,
-    /// Bytes of one id. Default 200: the longest id known has 33.
-    pub id_bytes: usize,
     /// Characters of one name; longer ones are cut. Default 200.
     pub name_chars: usize,
     /// Aliases of one model. Default 16.
@@ -20,7 +18,7 @@ pub struct IntakeLimits {
 
 impl Default for IntakeLimits {
     fn default() -> Self {
-        Self { models: 4096, id_bytes: 200, name_chars: 200, aliases: 16 }
+        Self { models: 4096, name_chars: 200, aliases: 16 }
     }
 }
 
@@ -53,12 +51,16 @@ impl Dropped {
     }
 }
 
-/// Whether a model id may go into a message, onto a terminal and into a file: visible ASCII without
-/// backslash, no `-` in front (an option, on a command line), no `.` or `..` as a part of a path. That
-/// keeps out line ends, escape sequences, bidirectional marks and look-alike letters; all ids that
-/// were ever seen pass.
+/// The longest id there can be, in bytes: the longest one known has 33.
+pub const MAX_ID_BYTES: usize = 200;
+
+/// Whether a model id may go into a message, onto a terminal and into a file: at most
+/// [`MAX_ID_BYTES`] of visible ASCII without backslash, no `-` in front (an option, on a command
+/// line), no `.` or `..` as a part of a path. That keeps out line ends, escape sequences,
+/// bidirectional marks and look-alike letters; all ids that were ever seen pass.
 pub fn is_sendable(id: &str) -> bool {
     !id.is_empty()
+        && id.len() <= MAX_ID_BYTES
         && !id.starts_with('-')
         && id.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')
         && !id.split('/').any(|part| matches!(part, "." | ".."))
@@ -107,7 +109,7 @@ impl Intake {
         let dropped = &mut self.dropped;
         if id.is_empty() {
             Some(&mut dropped.blank)
-        } else if id.len() > self.limits.id_bytes {
+        } else if id.len() > MAX_ID_BYTES {
             Some(&mut dropped.too_long)
         } else if !is_sendable(id) {
             Some(&mut dropped.unsafe_id)
@@ -124,7 +126,7 @@ impl Intake {
         entry.id = entry.id.trim().to_owned();
         entry.name = self.clean_name(entry.name);
         entry.display_name = self.clean_name(entry.display_name);
-        entry.aliases.retain(|alias| alias.len() <= self.limits.id_bytes && is_sendable(alias));
+        entry.aliases.retain(|alias| is_sendable(alias));
         entry.aliases.truncate(self.limits.aliases);
         entry
     }

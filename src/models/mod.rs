@@ -23,6 +23,7 @@
 
 mod cache;
 mod catalog;
+mod discovery;
 mod disk;
 mod file;
 mod form;
@@ -30,6 +31,7 @@ mod intake;
 mod json;
 mod known;
 mod level;
+mod listing;
 mod mapper;
 mod nearest;
 mod roster;
@@ -41,12 +43,14 @@ pub use cache::{
     CacheKey, CacheNote, CacheOptions, Loaded, decode as decode_cache, encode as encode_cache,
 };
 pub use catalog::{Catalog, Entry, Source};
+pub use discovery::{Discovery, DiscoveryOptions, Outcome, Step, Ticket, Trigger, Wanted};
 pub use file::{load_cache, remove_cache, save_cache};
 pub use form::{Form, FormOptions, WireForms, WireModel};
-pub use intake::{Dropped, IntakeLimits, is_sendable};
+pub use intake::{Dropped, IntakeLimits, MAX_ID_BYTES, is_sendable};
 pub use json::{map_json, provider_json};
 pub use known::{DEFAULT_CONTEXT, DEFAULT_OUTPUT, LimitSource};
 pub use level::{Level, LevelMap, Leveled, Target, UnknownLevel, resolve_level};
+pub use listing::{Listing, decode_listing};
 pub use mapper::{Model, map};
 pub use roster::{Choice, Reason, Roster};
 pub use variant::{Effort, Variant, title_case, with_effort};

@@ -8,7 +8,7 @@ use super::level::{Level, resolve_level};
 use super::mapper::{self, Model};
 use super::nearest::nearest;
 use super::variant::{Effort, Variant};
-use super::{IntakeLimits, Policy, is_sendable};
+use super::{MAX_ID_BYTES, Policy, is_sendable};
 use crate::error::Kind;
 use crate::{Error, Result};
 
@@ -135,12 +135,12 @@ impl Roster {
     /// nearest names as the hint.
     pub fn resolve(&self, name: &str, level: Option<Level>) -> Result<Choice> {
         let choice = self.choose(name, level)?;
-        let longest = IntakeLimits::default().id_bytes;
-        if is_sendable(&choice.id) && choice.id.len() <= longest {
+        if is_sendable(&choice.id) {
             return Ok(choice);
         }
-        let what = format!("a model id is 1 to {longest} visible ASCII characters without spaces");
-        Err(Error::invalid(what))
+        Err(Error::invalid(format!(
+            "a model id is 1 to {MAX_ID_BYTES} visible ASCII characters without spaces"
+        )))
     }
 
     fn choose(&self, name: &str, level: Option<Level>) -> Result<Choice> {
