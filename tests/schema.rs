@@ -4,6 +4,8 @@
 
 #[path = "schema/generate.rs"]
 mod generate;
+#[path = "schema/reflection.rs"]
+mod reflection;
 #[path = "schema/tables.rs"]
 mod tables;
 
@@ -16,8 +18,9 @@ use crate::tables::Tables;
 
 #[test]
 fn generated_rust_is_what_the_schema_says() {
-    let text = generate::messages(generate::compile());
-    generate::check("src/proto/generated.rs", &text);
+    let schema = generate::compile();
+    generate::check("src/proto/table.rs", &reflection::table(&schema));
+    generate::check("src/proto/generated.rs", &generate::messages(schema));
 }
 
 /// Lines that are on one side only.

@@ -19,6 +19,10 @@
 )]
 #[rustfmt::skip]
 mod generated;
+pub mod reflect;
+#[allow(non_upper_case_globals)]
+#[rustfmt::skip]
+mod table;
 
 use std::fmt;
 

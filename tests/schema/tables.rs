@@ -98,7 +98,7 @@ fn values(decl: &EnumDescriptorProto) -> impl Iterator<Item = String> + '_ {
     decl.value.iter().map(|value| format!("{}\t{}", value.number(), value.name()))
 }
 
-fn short(type_name: &str) -> &str {
+pub(crate) fn short(type_name: &str) -> &str {
     type_name.rsplit('.').next().unwrap_or(type_name)
 }
 
@@ -118,7 +118,7 @@ fn type_of(message: &DescriptorProto, field: &FieldDescriptorProto) -> String {
     }
 }
 
-fn map_entry<'a>(
+pub(crate) fn map_entry<'a>(
     message: &'a DescriptorProto,
     field: &FieldDescriptorProto,
 ) -> Option<&'a DescriptorProto> {
