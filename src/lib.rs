@@ -13,6 +13,7 @@ pub mod redact;
 #[cfg(feature = "net")]
 pub mod rpc;
 pub mod secret;
+pub mod server;
 pub mod wire;
 
 pub use error::{Error, Result};

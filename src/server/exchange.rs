@@ -1,0 +1,167 @@
+//! One HTTP request of any path, as a pure machine: what a driver of the server drives.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::player::{Playbook, Player};
+use super::session::{self, Output, RUN_PATH, Refusal, RequestHead, Violation};
+use super::unary::{Unary, call_of};
+use crate::connect::Code;
+use crate::error::Error;
+
+/// How long the body of a unary call may take.
+const UNARY_WITHIN: Duration = Duration::from_secs(30);
+
+/// Settings of an exchange.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Limits and token of a run; the token holds for unary calls too.
+    pub session: session::Options,
+    /// The request came over HTTP/1.1: a run is refused with an empty 464, as the service's load
+    /// balancer does it (PROTOCOL 1).
+    pub http1: bool,
+}
+
+/// One HTTP request: a run, a unary call, or a refusal.
+pub struct Exchange {
+    playbook: Playbook,
+    options: Options,
+    kind: Kind,
+}
+
+enum Kind {
+    /// The head is awaited.
+    New,
+    Run(Box<Player>),
+    Unary(Box<Unary>),
+    Refused(VecDeque<Output>),
+}
+
+impl Exchange {
+    /// An exchange that waits for the request head.
+    pub fn new(playbook: Playbook, options: Options) -> Self {
+        Self { playbook, options, kind: Kind::New }
+    }
+
+    /// The request head came; the path decides what this is.
+    pub fn handle_head(&mut self, head: &RequestHead, now: Instant) {
+        if !matches!(self.kind, Kind::New) {
+            return;
+        }
+        self.kind = if head.path == RUN_PATH {
+            self.run(head, now)
+        } else if let Some(call) = call_of(&head.path) {
+            let token = self.options.session.token.as_ref();
+            match Unary::new(self.playbook.clone(), call, head, token, now + UNARY_WITHIN) {
+                Ok(unary) => Kind::Unary(Box::new(unary)),
+                Err(refusal) => refused(refusal),
+            }
+        } else {
+            let error = Error::invalid("no such path").with_code(Code::Unimplemented);
+            refused(Refusal::new(404, error))
+        };
+    }
+
+    fn run(&self, head: &RequestHead, now: Instant) -> Kind {
+        if self.options.http1 {
+            let head = Output::Head { status: 464, headers: Vec::new() };
+            return Kind::Refused([head, Output::End { trailers: Vec::new() }].into());
+        }
+        let mut player = Player::new(self.playbook.clone(), self.options.session.clone(), now);
+        player.handle_head(head, now);
+        Kind::Run(Box::new(player))
+    }
+
+    /// Bytes of the request body came.
+    pub fn handle_body(&mut self, chunk: &[u8], now: Instant) {
+        match &mut self.kind {
+            Kind::Run(player) => player.handle_body(chunk, now),
+            Kind::Unary(unary) => unary.handle_body(chunk),
+            Kind::New | Kind::Refused(_) => {}
+        }
+    }
+
+    /// The request body ended.
+    pub fn handle_end(&mut self, now: Instant) {
+        match &mut self.kind {
+            Kind::Run(player) => player.handle_end(now),
+            Kind::Unary(unary) => unary.handle_end(now),
+            Kind::New | Kind::Refused(_) => {}
+        }
+    }
+
+    /// The client reset the stream (`Some(code)`), or the connection is gone (`None`).
+    pub fn handle_reset(&mut self, code: Option<u32>, now: Instant) {
+        match &mut self.kind {
+            Kind::Run(player) => player.handle_reset(code, now),
+            Kind::Unary(unary) => unary.handle_reset(),
+            Kind::Refused(outputs) => outputs.clear(),
+            Kind::New => {}
+        }
+    }
+
+    /// Time passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if let Kind::Run(player) = &mut self.kind {
+            player.handle_timeout(now);
+        }
+    }
+
+    /// What the driver is to do next; drain until [`Output::Wait`].
+    pub fn poll_output(&mut self, now: Instant) -> Output {
+        match &mut self.kind {
+            Kind::Run(player) => player.poll_output(now),
+            Kind::Unary(unary) => unary.poll_output(now),
+            Kind::Refused(outputs) => outputs.pop_front().unwrap_or(Output::Wait(None)),
+            Kind::New => Output::Wait(None),
+        }
+    }
+
+    /// Whether the server said its last word, and it was polled.
+    pub fn is_ended(&self) -> bool {
+        match &self.kind {
+            Kind::Run(player) => player.is_ended(),
+            Kind::Unary(unary) => unary.is_ended(),
+            Kind::Refused(outputs) => outputs.is_empty(),
+            Kind::New => false,
+        }
+    }
+
+    /// What the client did wrong on a run.
+    pub fn violations(&self) -> &[Violation] {
+        match &self.kind {
+            Kind::Run(player) => player.violations(),
+            _ => &[],
+        }
+    }
+
+    /// Questions of a run that have no answer, or no close.
+    pub fn open_questions(&self) -> usize {
+        match &self.kind {
+            Kind::Run(player) => player.session().open_questions().count(),
+            _ => 0,
+        }
+    }
+}
+
+fn refused(refusal: Refusal) -> Kind {
+    let Refusal { error, status, mut headers } = refusal;
+    headers.push(("content-type".into(), "application/json".into()));
+    let body = Bytes::from(session::error_body(&error));
+    let end = Output::End { trailers: Vec::new() };
+    Kind::Refused([Output::Head { status, headers }, Output::Send(body), end].into())
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::New => f.write_str("Exchange(new)"),
+            Kind::Run(player) => f.debug_tuple("Exchange").field(player).finish(),
+            Kind::Unary(unary) => f.debug_tuple("Exchange").field(unary).finish(),
+            Kind::Refused(_) => f.write_str("Exchange(refused)"),
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! The listener: exchanges on real sockets, over TLS or cleartext, HTTP/2 or HTTP/1.1.
+//!
+//! ```no_run
+//! # async fn example() -> agentwire::Result<()> {
+//! use agentwire::server::{Script, serve::Server};
+//!
+//! let server = Server::builder().script(Script::assistant()).bind().await?;
+//! println!("listening on {}", server.url());
+//! // A client that is to trust it gets `server.certificate_pem()` as an extra root.
+//! server.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Drivers only: what is said is decided by [`super::Exchange`]. Everything spawned belongs to the
+//! [`Server`] and ends with it.
+#![allow(clippy::disallowed_methods, reason = "a driver reads the clock")]
+
+mod connection;
+mod http1;
+mod http2;
+mod io;
+mod tls;
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+pub use self::tls::Tls;
+use super::exchange;
+use super::player::Playbook;
+use super::script::Script;
+use super::session::{self, Violation};
+use crate::connect::Limits;
+use crate::error::NetworkFault;
+use crate::rpc::http2::Http2Config;
+use crate::secret::Secret;
+use crate::{Error, Result};
+
+/// Connections at the same time; one more is closed at once. More than any test or person needs,
+/// and with the window of a connection (16 MiB) the bound of what strangers can make grow.
+const MAX_CONNECTIONS: usize = 1_024;
+
+/// How long [`Server::shutdown`] waits for runs to end.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
+
+/// Violations that a [`Report`] keeps; more are counted.
+const MAX_REPORTED: usize = 1_024;
+
+/// Settings of a server that is to be bound.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Builder {
+    addr: SocketAddr,
+    script: Script,
+    tls: Tls,
+    token: Option<Secret>,
+    limits: Limits,
+    connections: usize,
+    http2: Http2Config,
+}
+
+impl Builder {
+    /// Where to listen. Default 127.0.0.1 and a free port; any other address has to be asked for.
+    pub fn addr(mut self, addr: impl Into<SocketAddr>) -> Self {
+        self.addr = addr.into();
+        self
+    }
+
+    /// What to say. Default the built-in assistant.
+    pub fn script(mut self, script: Script) -> Self {
+        self.script = script;
+        self
+    }
+
+    /// How to encrypt. Default a certificate made at start.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// No encryption: HTTP/2 with prior knowledge or HTTP/1.1, as the first bytes say.
+    pub fn cleartext(self) -> Self {
+        self.tls(Tls::Off)
+    }
+
+    /// The bearer token that every request must carry. Default: none is looked for.
+    pub fn token(mut self, token: impl Into<Secret>) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
+    /// Limits of what clients send. Default as on the client.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Connections at the same time; one more is closed at once. Default 1 024.
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.connections = connections;
+        self
+    }
+
+    /// Settings of HTTP/2: windows, streams, deadlines. Default [`Http2Config::server`].
+    pub fn http2(mut self, config: Http2Config) -> Self {
+        self.http2 = config;
+        self
+    }
+
+    /// Binds the address and begins to serve.
+    ///
+    /// # Errors
+    /// The script cannot be played, the certificate or key cannot be used, or the address is taken.
+    pub async fn bind(self) -> Result<Server> {
+        let playbook = Playbook::new(self.script)?;
+        let identity = self.tls.identity()?;
+        let listener =
+            TcpListener::bind(self.addr).await.map_err(|error| cannot_listen(self.addr, &error))?;
+        let addr = listener.local_addr().map_err(|error| cannot_listen(self.addr, &error))?;
+        let session =
+            session::Options { limits: self.limits, token: self.token, ..Default::default() };
+        let (stop, stopped) = watch::channel(false);
+        let shared = Arc::new(Shared {
+            playbook,
+            options: exchange::Options { session, http1: false },
+            acceptor: identity.as_ref().map(|identity| identity.acceptor.clone()),
+            http2: self.http2,
+            report: Mutex::default(),
+            stopped,
+        });
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared), self.connections));
+        let certificate = identity.and_then(|identity| identity.certificate_pem);
+        Ok(Server { addr, certificate, shared, stop, accepting })
+    }
+}
+
+fn cannot_listen(addr: SocketAddr, error: &std::io::Error) -> Error {
+    Error::network(NetworkFault::Connect, format!("cannot listen on {addr}: {error}"))
+}
+
+/// What connections share.
+pub(super) struct Shared {
+    playbook: Playbook,
+    options: exchange::Options,
+    acceptor: Option<tokio_rustls::TlsAcceptor>,
+    http2: Http2Config,
+    report: Mutex<Report>,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Shared {
+    /// A machine for one request.
+    fn exchange(&self, http1: bool) -> super::Exchange {
+        let options = exchange::Options { http1, ..self.options.clone() };
+        super::Exchange::new(self.playbook.clone(), options)
+    }
+
+    /// Writes down how an exchange went.
+    fn record(&self, exchange: &super::Exchange) {
+        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        report.requests += 1;
+        report.unanswered += exchange.open_questions();
+        report.violation_count += exchange.violations().len();
+        let room = MAX_REPORTED.saturating_sub(report.violations.len());
+        report.violations.extend(exchange.violations().iter().take(room).cloned());
+    }
+}
+
+/// What a server saw of its clients so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Requests that ended.
+    pub requests: u64,
+    /// Questions that had no answer, or no close, when their run ended.
+    pub unanswered: usize,
+    /// Breaches of the protocol: the first 1 024.
+    pub violations: Vec<Violation>,
+    /// How many there were.
+    pub violation_count: usize,
+}
+
+/// A server that listens. Dropping it ends everything: listener, connections, runs.
+pub struct Server {
+    addr: SocketAddr,
+    certificate: Option<String>,
+    shared: Arc<Shared>,
+    stop: watch::Sender<bool>,
+    accepting: JoinHandle<()>,
+}
+
+impl Server {
+    /// Settings to begin with.
+    pub fn builder() -> Builder {
+        Builder {
+            addr: (Ipv4Addr::LOCALHOST, 0).into(),
+            script: Script::assistant(),
+            tls: Tls::SelfSigned,
+            token: None,
+            limits: Limits::default(),
+            connections: MAX_CONNECTIONS,
+            http2: Http2Config::server(),
+        }
+    }
+
+    /// The address, with the port that was chosen.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The base URL: `https://127.0.0.1:PORT`, or `http://` in cleartext. A server that listens on
+    /// all addresses is named by the loopback one.
+    pub fn url(&self) -> String {
+        let scheme = if self.shared.acceptor.is_some() { "https" } else { "http" };
+        let mut addr = self.addr;
+        if addr.ip().is_unspecified() {
+            addr.set_ip(if addr.is_ipv4() {
+                Ipv4Addr::LOCALHOST.into()
+            } else {
+                std::net::Ipv6Addr::LOCALHOST.into()
+            });
+        }
+        format!("{scheme}://{addr}")
+    }
+
+    /// The root certificate to trust, as PEM: that of a certificate made at start, or the chain
+    /// that was given. `None` in cleartext.
+    pub fn certificate_pem(&self) -> Option<&str> {
+        self.certificate.as_deref()
+    }
+
+    /// What the server saw of its clients so far.
+    pub fn report(&self) -> Report {
+        self.shared.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Stops listening, lets the runs that are open end for at most a second, then ends them.
+    pub async fn shutdown(mut self) {
+        self.stop.send_replace(true);
+        // Whether all ended in time or not: dropping the server ends the rest.
+        let _ = tokio::time::timeout(SHUTDOWN_GRACE, &mut self.accepting).await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("addr", &self.addr).finish_non_exhaustive()
+    }
+}
+
+/// Takes connections until told to stop; those that run are ended when this future is dropped.
+async fn accept(listener: TcpListener, shared: Arc<Shared>, most: usize) {
+    let mut stopped = shared.stopped.clone();
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) if connections.len() < most => {
+                    connections.spawn(connection::serve(stream, Arc::clone(&shared)));
+                }
+                Ok((stream, _)) => refuse(stream),
+                Err(error) => {
+                    // Out of file handles, most likely: wait for one to come free.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            },
+            Some(ended) = connections.join_next(), if !connections.is_empty() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a connection's task failed");
+                }
+            }
+            () = stop(&mut stopped) => break,
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// Closes a connection that is one too many.
+fn refuse(stream: TcpStream) {
+    tracing::warn!("too many connections: one more is refused");
+    drop(stream);
+}
+
+/// Ready when the server is to stop, or is gone.
+async fn stop(stopped: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone, and with it the server.
+    drop(stopped.wait_for(|stopped| *stopped).await);
+}
+
+/// The time, as the machines take it; under tokio's paused clock it is that clock's.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

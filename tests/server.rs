@@ -1,0 +1,22 @@
+//! The server side without sockets: transcripts of sessions and players under a virtual clock.
+//!
+//! Sockets come at the end, and only for what is about sockets.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "helpers of tests"
+)]
+
+#[path = "server/client.rs"]
+mod client;
+#[path = "server/player.rs"]
+mod player;
+#[path = "server/script.rs"]
+mod script;
+#[path = "server/session.rs"]
+mod session;
+#[path = "server/sockets.rs"]
+mod sockets;
+#[path = "server/unary.rs"]
+mod unary;
