@@ -231,3 +231,52 @@ fn not_a_catalog(error: &serde_json::Error) -> Error {
         error.column()
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn windows(catalog: &Catalog) -> Vec<Option<f64>> {
+        catalog.entries.iter().map(|entry| entry.context_window).collect()
+    }
+
+    #[test]
+    fn a_new_list_keeps_what_runs_told_and_nothing_else() {
+        let mut older = Catalog::live(vec![Entry::new("a"), Entry::new("gone")], 1);
+        older.observe_window("a", 1000);
+        older.observe_window("a", 0);
+        older.observe_window("unknown", 5);
+        assert_eq!(windows(&older), [Some(1000.0), None]);
+
+        let mut newer = Catalog::live(vec![Entry::new("b"), Entry::new("a")], 2);
+        newer.inherit(&older);
+        assert_eq!(windows(&newer), [None, Some(1000.0)]);
+        let estimated = Catalog::estimated(Policy::Reference, 0);
+        let mut live = Catalog::live(vec![Entry::new("gpt-5.2")], 2);
+        live.inherit(&estimated);
+        assert_eq!(windows(&live), [None]);
+    }
+
+    #[test]
+    fn json_comes_in_three_shapes() {
+        let list = r#"[{"id": "a", "contextWindow": "x"}, {"id": ""}, 7, {"id": "a b"}]"#;
+        let object = format!(r#"{{"source": "estimated", "fetchedAt": 7, "models": {list}}}"#);
+        let nested = format!(r#"{{"catalog": {object}}}"#);
+        for (text, source) in
+            [(list, Source::Live), (&object, Source::Estimated), (&nested, Source::Estimated)]
+        {
+            let (catalog, dropped) = Catalog::from_json(text.as_bytes(), Policy::Current).unwrap();
+            assert_eq!(
+                (catalog.source, catalog.entries.as_slice()),
+                (source, &[Entry::new("a")][..])
+            );
+            assert_eq!((dropped.malformed, dropped.unsafe_id), (2, 1));
+            let (catalog, _) = Catalog::from_json(text.as_bytes(), Policy::Reference).unwrap();
+            assert_eq!(catalog.entries.len(), 2);
+        }
+        for wrong in ["", "{}", "7", r#"{"models": {}}"#] {
+            let error = Catalog::from_json(wrong.as_bytes(), Policy::Current).unwrap_err();
+            assert_eq!(error.kind(), &crate::error::Kind::InvalidRequest);
+        }
+    }
+}

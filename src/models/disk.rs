@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 /// What kept a file from being read.
 #[derive(Debug)]
@@ -130,6 +131,7 @@ pub(crate) fn save(disk: &impl Disk, dir: &Path, name: &str, bytes: &[u8]) -> io
         .write(&mut file, bytes)
         .and_then(|()| disk.sync(&file))
         .and_then(|()| disk.rename(&temp, &dir.join(name)));
+    let written_at = file.metadata().and_then(|file| file.modified());
     drop(file);
     if let Err(error) = written {
         // The first error is the one to tell; a file that cannot be removed is left for a person.
@@ -141,7 +143,33 @@ pub(crate) fn save(disk: &impl Disk, dir: &Path, name: &str, bytes: &[u8]) -> io
     if let Ok(dir) = File::open(dir) {
         let _ = disk.sync(&dir);
     }
+    if let Ok(now) = written_at {
+        sweep(disk, dir, name, now);
+    }
     Ok(())
+}
+
+/// Removes temporary files that a killed process left an hour ago or earlier, by the disk's own clock.
+fn sweep(disk: &impl Disk, dir: &Path, name: &str, now: SystemTime) {
+    /// Far longer than any save.
+    const ABANDONED: Duration = Duration::from_secs(60 * 60);
+    /// Names looked at; the rest is for the next save.
+    const LOOKED_AT: usize = 1000;
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.take(LOOKED_AT).flatten() {
+        let path = entry.path();
+        let leftover = entry.file_name().to_str().is_some_and(|other| {
+            other
+                .strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with('.') && rest.ends_with(".tmp"))
+        });
+        let modified = || entry.metadata().and_then(|file| file.modified()).ok();
+        let age = leftover.then(modified).flatten().and_then(|at| now.duration_since(at).ok());
+        if age.is_some_and(|age| age >= ABANDONED) {
+            // Another process may have been faster.
+            let _ = disk.remove(&path);
+        }
+    }
 }
 
 /// A file of a name that nobody else uses: `NAME.PID.COUNT.tmp`.
@@ -239,6 +267,21 @@ mod tests {
                 assert_eq!(fs::read(dir.path().join("f")).unwrap(), b"later");
             }
         }
+    }
+
+    #[test]
+    fn leftovers_of_killed_processes_are_removed_in_time() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["f.1.2.tmp", "f.3.4.tmp", "g.1.2.tmp", "f.old"] {
+            File::create(dir.path().join(name)).unwrap();
+        }
+        let old = File::create(dir.path().join("f.1.2.tmp")).unwrap();
+        old.set_modified(old.metadata().unwrap().modified().unwrap() - Duration::from_secs(3601))
+            .unwrap();
+        save(&System, dir.path(), "f", b"x").unwrap();
+        let mut left = names(dir.path());
+        left.sort();
+        assert_eq!(left, ["f", "f.3.4.tmp", "f.old", "g.1.2.tmp"]);
     }
 
     #[cfg(unix)]

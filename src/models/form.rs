@@ -6,7 +6,7 @@
 
 use super::is_sendable;
 use super::roster::{Choice, Roster};
-use super::variant::Variant;
+use super::variant::{Effort, Variant};
 use crate::connect::Code;
 use crate::error::Kind;
 use crate::{Error, Result};
@@ -56,8 +56,8 @@ pub struct WireForms {
     pub other: Option<WireModel>,
 }
 
-/// Names of parameters that an id can say, in the order they are sent.
-const IN_ID: [&str; 3] = ["effort", "thinking", "fast"];
+/// Names of parameters in the order they are sent; an id can say all but the last.
+const ORDER: [&str; 4] = ["effort", "thinking", "fast", "context"];
 /// How many parameters a caller may give.
 const PARAMETERS: usize = 16;
 
@@ -138,8 +138,8 @@ fn check(options: &FormOptions) -> Result<()> {
 /// What the suffixes of an id say, as parameters.
 fn in_words(variant: &Variant<'_>) -> Vec<(String, String)> {
     let flag = |on: bool| on.then_some("true");
-    let values = [variant.effort.map(|e| e.as_str()), flag(variant.thinking), flag(variant.fast)];
-    let pairs = IN_ID.into_iter().zip(values);
+    let values = [variant.effort.map(Effort::as_str), flag(variant.thinking), flag(variant.fast)];
+    let pairs = ORDER.into_iter().zip(values);
     pairs.filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect()
 }
 
@@ -151,9 +151,8 @@ fn merge(mut said: Vec<(String, String)>, wanted: &[(String, String)]) -> Vec<(S
             None => said.push((name.clone(), value.clone())),
         }
     }
-    let place = |name: &str| IN_ID.iter().position(|known| *known == name);
-    let last = |name: &str| place(name).unwrap_or(IN_ID.len() + usize::from(name != "context"));
-    said.sort_by_key(|(name, _)| last(name));
+    let place = |name: &str| ORDER.iter().position(|known| *known == name);
+    said.sort_by_key(|(name, _)| place(name).unwrap_or(ORDER.len()));
     said
 }
 

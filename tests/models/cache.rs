@@ -73,6 +73,31 @@ fn m92_links_and_pipes_are_not_followed() {
     assert_eq!(load(dir.path()).note, Some(CacheNote::NotAFile));
 }
 
+/// FAULTS M93 for real: the system kills the process in the middle of the write.
+#[cfg(unix)]
+#[test]
+fn m93_killed_in_the_middle_of_a_save() {
+    let dir = tempfile::tempdir().unwrap();
+    save_cache(dir.path(), &key(), &catalog("old")).unwrap();
+    let status = Command::new("sh")
+        .args(["-c", r#"ulimit -f 1 && exec "$0" "$@""#])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "cache::a_writer", "--ignored", "--quiet"])
+        .env("WRITER_DIR", dir.path())
+        .env("WRITER_NAME", "new")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(!status.success());
+    // Where the signal is ignored the write fails instead, and the temporary file is removed.
+    let killed = std::os::unix::process::ExitStatusExt::signal(&status).is_some();
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1 + usize::from(killed));
+    assert_eq!(load(dir.path()), Loaded { catalog: Some(catalog("old")), ..Loaded::default() });
+    save_cache(dir.path(), &key(), &catalog("new")).unwrap();
+    assert_eq!(load(dir.path()).catalog, Some(catalog("new")));
+}
+
 /// Eight processes save a hundred times each while this one reads: there is always one whole catalog.
 #[test]
 fn m94_many_writers_at_once() {

@@ -1,6 +1,11 @@
 //! Catalogs at random: whatever a service lists, only what it listed goes out.
 
-use agentwire::models::{Catalog, Entry, Level, Policy, Roster};
+use agentwire::connect::{Limits, put_envelope};
+use agentwire::models::{
+    CacheKey, CacheOptions, Catalog, Entry, IntakeLimits, Level, Policy, Roster, decode_cache,
+    decode_listing, is_sendable,
+};
+use agentwire::redact::Redactor;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -92,6 +97,23 @@ proptest! {
     #[test]
     fn ids_at_random(ids in vec("[a-z0-9.-]{1,12}(-(low|high|max|thinking|fast)){0,4}", 0..=40)) {
         only_served_ids_go_out(ids.into_iter().map(Entry::new).collect());
+    }
+
+    #[test]
+    fn no_answer_and_no_cache_file_panics(bytes in vec(any::<u8>(), 0..200), flags in 0..4_u8) {
+        let listing = |body: &[u8]| {
+            decode_listing(body, Limits::default(), IntakeLimits::default(), &Redactor::default())
+        };
+        let mut enveloped = Vec::new();
+        put_envelope(&mut enveloped, flags, &bytes);
+        for body in [&bytes, &enveloped] {
+            if let Ok(listing) = listing(body) {
+                assert!(!listing.entries.is_empty());
+                assert!(listing.entries.iter().all(|entry| is_sendable(&entry.id)));
+            }
+        }
+        let key = CacheKey::new("a", "b");
+        prop_assert!(decode_cache(&bytes, &key, 0, &CacheOptions::default()).catalog.is_none());
     }
 
     #[test]
