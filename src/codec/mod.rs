@@ -5,6 +5,7 @@
 //! (ARCHITECTURE, generated code); what is rare in what is received is decoded by prost.
 
 mod back;
+pub mod hot;
 pub mod image;
 mod json;
 pub mod value;
