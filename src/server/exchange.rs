@@ -138,6 +138,11 @@ impl Exchange {
         }
     }
 
+    /// Whether this is a run that its client cancelled.
+    pub fn was_cancelled(&self) -> bool {
+        matches!(&self.kind, Kind::Run(player) if player.was_cancelled())
+    }
+
     /// Questions of a run that have no answer, or no close.
     pub fn open_questions(&self) -> usize {
         match &self.kind {

@@ -119,6 +119,7 @@ impl Player {
         self.happened(WaitEvent::Action);
         match action.action {
             Some(A::CancelAction(_)) => {
+                self.cancelled = true;
                 self.stop_with(&EndError::new(Code::Canceled, "the client cancelled the run"));
             }
             Some(A::UserMessageAction(action)) => {

@@ -80,6 +80,7 @@ pub struct Player {
     tokens: i64,
     thinking_tokens: i64,
     half_closed: bool,
+    cancelled: bool,
 }
 
 impl Player {
@@ -103,6 +104,7 @@ impl Player {
             tokens: 0,
             thinking_tokens: 0,
             half_closed: false,
+            cancelled: false,
         }
     }
 
@@ -160,6 +162,11 @@ impl Player {
     /// Whether the server said its last word, or the client is gone.
     pub fn is_ended(&self) -> bool {
         self.session.is_ended()
+    }
+
+    /// Whether the client cancelled the run: said so, not merely went away.
+    pub fn was_cancelled(&self) -> bool {
+        self.cancelled
     }
 
     /// The session below, for what it recorded.

@@ -165,6 +165,7 @@ impl Shared {
     fn record(&self, exchange: &super::Exchange) {
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         report.requests += 1;
+        report.cancelled += u64::from(exchange.was_cancelled());
         report.unanswered += exchange.open_questions();
         report.violation_count += exchange.violations().len();
         let room = MAX_REPORTED.saturating_sub(report.violations.len());
@@ -177,6 +178,8 @@ impl Shared {
 pub struct Report {
     /// Requests that ended.
     pub requests: u64,
+    /// Runs whose client said that it cancels them.
+    pub cancelled: u64,
     /// Questions that had no answer, or no close, when their run ended.
     pub unanswered: usize,
     /// Breaches of the protocol: the first 1 024.
@@ -239,11 +242,13 @@ impl Server {
         self.shared.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Stops listening, lets the runs that are open end for at most a second, then ends them.
-    pub async fn shutdown(mut self) {
+    /// Stops listening, lets the runs that are open end for at most a second, then ends them, and
+    /// says what was seen.
+    pub async fn shutdown(mut self) -> Report {
         self.stop.send_replace(true);
         // Whether all ended in time or not: dropping the server ends the rest.
         let _ = tokio::time::timeout(SHUTDOWN_GRACE, &mut self.accepting).await;
+        self.report()
     }
 }
 
