@@ -7,6 +7,7 @@ pub mod context;
 pub mod error;
 pub mod exec;
 pub mod ids;
+pub mod inspect;
 pub mod models;
 pub mod proto;
 pub mod redact;

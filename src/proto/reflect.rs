@@ -5,6 +5,11 @@ use std::fmt;
 
 use super::table::MESSAGES;
 
+/// What a server says on the Run stream.
+pub static SERVER_MESSAGE: &MessageInfo = &super::table::AgentServerMessage;
+/// What a client says on the Run stream.
+pub static CLIENT_MESSAGE: &MessageInfo = &super::table::AgentClientMessage;
+
 /// A message of the schema.
 pub struct MessageInfo {
     /// Its name in the protocol tables, such as `AgentRunRequest` or `SelectedImage_Dimension`.

@@ -579,15 +579,15 @@ pub(super) static MESSAGES: [&MessageInfo; 574] = [
     &WriteSuccess,
 ];
 
-static AfterAgentResponseRequestQuery: MessageInfo = MessageInfo { name: "AfterAgentResponseRequestQuery", fields: &[
+pub(super) static AfterAgentResponseRequestQuery: MessageInfo = MessageInfo { name: "AfterAgentResponseRequestQuery", fields: &[
 ] };
-static AfterAgentResponseRequestResponse: MessageInfo = MessageInfo { name: "AfterAgentResponseRequestResponse", fields: &[
+pub(super) static AfterAgentResponseRequestResponse: MessageInfo = MessageInfo { name: "AfterAgentResponseRequestResponse", fields: &[
 ] };
-static AfterAgentThoughtRequestQuery: MessageInfo = MessageInfo { name: "AfterAgentThoughtRequestQuery", fields: &[
+pub(super) static AfterAgentThoughtRequestQuery: MessageInfo = MessageInfo { name: "AfterAgentThoughtRequestQuery", fields: &[
 ] };
-static AfterAgentThoughtRequestResponse: MessageInfo = MessageInfo { name: "AfterAgentThoughtRequestResponse", fields: &[
+pub(super) static AfterAgentThoughtRequestResponse: MessageInfo = MessageInfo { name: "AfterAgentThoughtRequestResponse", fields: &[
 ] };
-static AgentClientMessage: MessageInfo = MessageInfo { name: "AgentClientMessage", fields: &[
+pub(super) static AgentClientMessage: MessageInfo = MessageInfo { name: "AgentClientMessage", fields: &[
     one(1, "run_request", Message(&AgentRunRequest)),
     one(2, "exec_client_message", Message(&ExecClientMessage)),
     one(3, "kv_client_message", Message(&KvClientMessage)),
@@ -597,12 +597,12 @@ static AgentClientMessage: MessageInfo = MessageInfo { name: "AgentClientMessage
     one(7, "client_heartbeat", Message(&ClientHeartbeat)),
     one(8, "prewarm_request", Message(&PrewarmRequest)),
 ] };
-static AgentConversationTurnStructure: MessageInfo = MessageInfo { name: "AgentConversationTurnStructure", fields: &[
+pub(super) static AgentConversationTurnStructure: MessageInfo = MessageInfo { name: "AgentConversationTurnStructure", fields: &[
     one(1, "user_message", Bytes),
     many(2, "steps", Bytes),
     one(3, "request_id", String),
 ] };
-static AgentRunRequest: MessageInfo = MessageInfo { name: "AgentRunRequest", fields: &[
+pub(super) static AgentRunRequest: MessageInfo = MessageInfo { name: "AgentRunRequest", fields: &[
     one(1, "conversation_state", Message(&ConversationStateStructure)),
     one(2, "action", Message(&ConversationAction)),
     one(3, "model_details", Message(&ModelDetails)),
@@ -613,7 +613,7 @@ static AgentRunRequest: MessageInfo = MessageInfo { name: "AgentRunRequest", fie
     one(8, "custom_system_prompt", String),
     one(9, "requested_model", Message(&RequestedModel)),
 ] };
-static AgentServerMessage: MessageInfo = MessageInfo { name: "AgentServerMessage", fields: &[
+pub(super) static AgentServerMessage: MessageInfo = MessageInfo { name: "AgentServerMessage", fields: &[
     one(1, "interaction_update", Message(&InteractionUpdate)),
     one(2, "exec_server_message", Message(&ExecServerMessage)),
     one(3, "conversation_checkpoint_update", Message(&ConversationStateStructure)),
@@ -621,19 +621,19 @@ static AgentServerMessage: MessageInfo = MessageInfo { name: "AgentServerMessage
     one(5, "exec_server_control_message", Message(&ExecServerControlMessage)),
     one(7, "interaction_query", Message(&InteractionQuery)),
 ] };
-static AgentStoreConflictArgs: MessageInfo = MessageInfo { name: "AgentStoreConflictArgs", fields: &[
+pub(super) static AgentStoreConflictArgs: MessageInfo = MessageInfo { name: "AgentStoreConflictArgs", fields: &[
     one(1, "cursor", Message(&AgentStoreConflictCursor)),
     one(2, "advance", Bool),
 ] };
-static AgentStoreConflictCursor: MessageInfo = MessageInfo { name: "AgentStoreConflictCursor", fields: &[
+pub(super) static AgentStoreConflictCursor: MessageInfo = MessageInfo { name: "AgentStoreConflictCursor", fields: &[
     one(1, "journal_epoch", String),
     one(2, "seq", Uint64),
     one(3, "last_event_id", String),
 ] };
-static AgentStoreConflictError: MessageInfo = MessageInfo { name: "AgentStoreConflictError", fields: &[
+pub(super) static AgentStoreConflictError: MessageInfo = MessageInfo { name: "AgentStoreConflictError", fields: &[
     one(1, "error", String),
 ] };
-static AgentStoreConflictEvent: MessageInfo = MessageInfo { name: "AgentStoreConflictEvent", fields: &[
+pub(super) static AgentStoreConflictEvent: MessageInfo = MessageInfo { name: "AgentStoreConflictEvent", fields: &[
     one(1, "v", Uint32),
     one(2, "event_id", String),
     one(3, "journal_epoch", String),
@@ -647,20 +647,20 @@ static AgentStoreConflictEvent: MessageInfo = MessageInfo { name: "AgentStoreCon
     one(11, "conflict_abs_path", String),
     one(12, "preserved_bytes", Uint64),
 ] };
-static AgentStoreConflictResult: MessageInfo = MessageInfo { name: "AgentStoreConflictResult", fields: &[
+pub(super) static AgentStoreConflictResult: MessageInfo = MessageInfo { name: "AgentStoreConflictResult", fields: &[
     one(1, "success", Message(&AgentStoreConflictSuccess)),
     one(2, "error", Message(&AgentStoreConflictError)),
 ] };
-static AgentStoreConflictSuccess: MessageInfo = MessageInfo { name: "AgentStoreConflictSuccess", fields: &[
+pub(super) static AgentStoreConflictSuccess: MessageInfo = MessageInfo { name: "AgentStoreConflictSuccess", fields: &[
     many(1, "events", Message(&AgentStoreConflictEvent)),
     one(2, "next_cursor", Message(&AgentStoreConflictCursor)),
     one(3, "gap", Bool),
 ] };
-static ApiKeyCredentials: MessageInfo = MessageInfo { name: "ApiKeyCredentials", fields: &[
+pub(super) static ApiKeyCredentials: MessageInfo = MessageInfo { name: "ApiKeyCredentials", fields: &[
     one(1, "api_key", String),
     one(2, "base_url", String),
 ] };
-static AppliedAgentChange: MessageInfo = MessageInfo { name: "AppliedAgentChange", fields: &[
+pub(super) static AppliedAgentChange: MessageInfo = MessageInfo { name: "AppliedAgentChange", fields: &[
     one(1, "path", String),
     one(2, "change_type", Int32),
     one(3, "before_content", String),
@@ -668,86 +668,86 @@ static AppliedAgentChange: MessageInfo = MessageInfo { name: "AppliedAgentChange
     one(5, "error", String),
     one(6, "message_for_model", String),
 ] };
-static ApplyAgentDiffArgs: MessageInfo = MessageInfo { name: "ApplyAgentDiffArgs", fields: &[
+pub(super) static ApplyAgentDiffArgs: MessageInfo = MessageInfo { name: "ApplyAgentDiffArgs", fields: &[
     one(1, "agent_id", String),
 ] };
-static ApplyAgentDiffError: MessageInfo = MessageInfo { name: "ApplyAgentDiffError", fields: &[
+pub(super) static ApplyAgentDiffError: MessageInfo = MessageInfo { name: "ApplyAgentDiffError", fields: &[
     one(1, "error", String),
     many(2, "applied_changes", Message(&AppliedAgentChange)),
 ] };
-static ApplyAgentDiffResult: MessageInfo = MessageInfo { name: "ApplyAgentDiffResult", fields: &[
+pub(super) static ApplyAgentDiffResult: MessageInfo = MessageInfo { name: "ApplyAgentDiffResult", fields: &[
     one(1, "success", Message(&ApplyAgentDiffSuccess)),
     one(2, "error", Message(&ApplyAgentDiffError)),
 ] };
-static ApplyAgentDiffSuccess: MessageInfo = MessageInfo { name: "ApplyAgentDiffSuccess", fields: &[
+pub(super) static ApplyAgentDiffSuccess: MessageInfo = MessageInfo { name: "ApplyAgentDiffSuccess", fields: &[
     many(1, "applied_changes", Message(&AppliedAgentChange)),
 ] };
-static ApplyAgentDiffToolCall: MessageInfo = MessageInfo { name: "ApplyAgentDiffToolCall", fields: &[
+pub(super) static ApplyAgentDiffToolCall: MessageInfo = MessageInfo { name: "ApplyAgentDiffToolCall", fields: &[
     one(1, "args", Message(&ApplyAgentDiffArgs)),
     one(2, "result", Message(&ApplyAgentDiffResult)),
 ] };
-static AskQuestionArgs: MessageInfo = MessageInfo { name: "AskQuestionArgs", fields: &[
+pub(super) static AskQuestionArgs: MessageInfo = MessageInfo { name: "AskQuestionArgs", fields: &[
     one(1, "title", String),
     many(2, "questions", Message(&AskQuestionArgs_Question)),
     one(5, "run_async", Bool),
     one(6, "async_original_tool_call_id", String),
 ] };
-static AskQuestionArgs_Option: MessageInfo = MessageInfo { name: "AskQuestionArgs_Option", fields: &[
+pub(super) static AskQuestionArgs_Option: MessageInfo = MessageInfo { name: "AskQuestionArgs_Option", fields: &[
     one(1, "id", String),
     one(2, "label", String),
 ] };
-static AskQuestionArgs_Question: MessageInfo = MessageInfo { name: "AskQuestionArgs_Question", fields: &[
+pub(super) static AskQuestionArgs_Question: MessageInfo = MessageInfo { name: "AskQuestionArgs_Question", fields: &[
     one(1, "id", String),
     one(2, "prompt", String),
     many(3, "options", Message(&AskQuestionArgs_Option)),
     one(4, "allow_multiple", Bool),
 ] };
-static AskQuestionAsync: MessageInfo = MessageInfo { name: "AskQuestionAsync", fields: &[
+pub(super) static AskQuestionAsync: MessageInfo = MessageInfo { name: "AskQuestionAsync", fields: &[
 ] };
-static AskQuestionError: MessageInfo = MessageInfo { name: "AskQuestionError", fields: &[
+pub(super) static AskQuestionError: MessageInfo = MessageInfo { name: "AskQuestionError", fields: &[
     one(1, "error_message", String),
 ] };
-static AskQuestionInteractionQuery: MessageInfo = MessageInfo { name: "AskQuestionInteractionQuery", fields: &[
+pub(super) static AskQuestionInteractionQuery: MessageInfo = MessageInfo { name: "AskQuestionInteractionQuery", fields: &[
     one(1, "args", Message(&AskQuestionArgs)),
     one(2, "tool_call_id", String),
 ] };
-static AskQuestionInteractionResponse: MessageInfo = MessageInfo { name: "AskQuestionInteractionResponse", fields: &[
+pub(super) static AskQuestionInteractionResponse: MessageInfo = MessageInfo { name: "AskQuestionInteractionResponse", fields: &[
     one(1, "result", Message(&AskQuestionResult)),
 ] };
-static AskQuestionRejected: MessageInfo = MessageInfo { name: "AskQuestionRejected", fields: &[
+pub(super) static AskQuestionRejected: MessageInfo = MessageInfo { name: "AskQuestionRejected", fields: &[
     one(1, "reason", String),
 ] };
-static AskQuestionResult: MessageInfo = MessageInfo { name: "AskQuestionResult", fields: &[
+pub(super) static AskQuestionResult: MessageInfo = MessageInfo { name: "AskQuestionResult", fields: &[
     one(1, "success", Message(&AskQuestionSuccess)),
     one(2, "error", Message(&AskQuestionError)),
     one(3, "rejected", Message(&AskQuestionRejected)),
     one(4, "async", Message(&AskQuestionAsync)),
 ] };
-static AskQuestionSuccess: MessageInfo = MessageInfo { name: "AskQuestionSuccess", fields: &[
+pub(super) static AskQuestionSuccess: MessageInfo = MessageInfo { name: "AskQuestionSuccess", fields: &[
     many(1, "answers", Message(&AskQuestionSuccess_Answer)),
 ] };
-static AskQuestionSuccess_Answer: MessageInfo = MessageInfo { name: "AskQuestionSuccess_Answer", fields: &[
+pub(super) static AskQuestionSuccess_Answer: MessageInfo = MessageInfo { name: "AskQuestionSuccess_Answer", fields: &[
     one(1, "question_id", String),
     many(2, "selected_option_ids", String),
 ] };
-static AskQuestionToolCall: MessageInfo = MessageInfo { name: "AskQuestionToolCall", fields: &[
+pub(super) static AskQuestionToolCall: MessageInfo = MessageInfo { name: "AskQuestionToolCall", fields: &[
     one(1, "args", Message(&AskQuestionArgs)),
     one(2, "result", Message(&AskQuestionResult)),
 ] };
-static AssistantMessage: MessageInfo = MessageInfo { name: "AssistantMessage", fields: &[
+pub(super) static AssistantMessage: MessageInfo = MessageInfo { name: "AssistantMessage", fields: &[
     one(1, "text", String),
 ] };
-static AsyncAskQuestionCompletionAction: MessageInfo = MessageInfo { name: "AsyncAskQuestionCompletionAction", fields: &[
+pub(super) static AsyncAskQuestionCompletionAction: MessageInfo = MessageInfo { name: "AsyncAskQuestionCompletionAction", fields: &[
     one(1, "original_tool_call_id", String),
     one(2, "original_args", Message(&AskQuestionArgs)),
     one(3, "result", Message(&AskQuestionResult)),
 ] };
-static AzureCredentials: MessageInfo = MessageInfo { name: "AzureCredentials", fields: &[
+pub(super) static AzureCredentials: MessageInfo = MessageInfo { name: "AzureCredentials", fields: &[
     one(1, "api_key", String),
     one(2, "base_url", String),
     one(3, "deployment", String),
 ] };
-static BackgroundShellSpawnArgs: MessageInfo = MessageInfo { name: "BackgroundShellSpawnArgs", fields: &[
+pub(super) static BackgroundShellSpawnArgs: MessageInfo = MessageInfo { name: "BackgroundShellSpawnArgs", fields: &[
     one(1, "command", String),
     one(2, "working_directory", String),
     one(3, "tool_call_id", String),
@@ -762,83 +762,83 @@ static BackgroundShellSpawnArgs: MessageInfo = MessageInfo { name: "BackgroundSh
     one(12, "skip_approval", Bool),
     one(13, "conversation_id", String),
 ] };
-static BackgroundShellSpawnError: MessageInfo = MessageInfo { name: "BackgroundShellSpawnError", fields: &[
+pub(super) static BackgroundShellSpawnError: MessageInfo = MessageInfo { name: "BackgroundShellSpawnError", fields: &[
     one(1, "command", String),
     one(2, "working_directory", String),
     one(3, "error", String),
 ] };
-static BackgroundShellSpawnResult: MessageInfo = MessageInfo { name: "BackgroundShellSpawnResult", fields: &[
+pub(super) static BackgroundShellSpawnResult: MessageInfo = MessageInfo { name: "BackgroundShellSpawnResult", fields: &[
     one(1, "success", Message(&BackgroundShellSpawnSuccess)),
     one(2, "error", Message(&BackgroundShellSpawnError)),
     one(3, "rejected", Message(&ShellRejected)),
     one(4, "permission_denied", Message(&ShellPermissionDenied)),
 ] };
-static BackgroundShellSpawnSuccess: MessageInfo = MessageInfo { name: "BackgroundShellSpawnSuccess", fields: &[
+pub(super) static BackgroundShellSpawnSuccess: MessageInfo = MessageInfo { name: "BackgroundShellSpawnSuccess", fields: &[
     one(1, "shell_id", Uint32),
     one(2, "command", String),
     one(3, "working_directory", String),
     one(4, "pid", Uint32),
 ] };
-static BedrockCredentials: MessageInfo = MessageInfo { name: "BedrockCredentials", fields: &[
+pub(super) static BedrockCredentials: MessageInfo = MessageInfo { name: "BedrockCredentials", fields: &[
     one(1, "access_key", String),
     one(2, "secret_key", String),
     one(3, "region", String),
     one(4, "session_token", String),
 ] };
-static BeforeSubmitPromptRequestQuery: MessageInfo = MessageInfo { name: "BeforeSubmitPromptRequestQuery", fields: &[
+pub(super) static BeforeSubmitPromptRequestQuery: MessageInfo = MessageInfo { name: "BeforeSubmitPromptRequestQuery", fields: &[
 ] };
-static BeforeSubmitPromptRequestResponse: MessageInfo = MessageInfo { name: "BeforeSubmitPromptRequestResponse", fields: &[
+pub(super) static BeforeSubmitPromptRequestResponse: MessageInfo = MessageInfo { name: "BeforeSubmitPromptRequestResponse", fields: &[
     one(1, "continue", Bool),
     one(2, "user_message", String),
     one(3, "additional_context", String),
 ] };
-static BidiRequestId: MessageInfo = MessageInfo { name: "BidiRequestId", fields: &[
+pub(super) static BidiRequestId: MessageInfo = MessageInfo { name: "BidiRequestId", fields: &[
     one(1, "request_id", String),
 ] };
-static CallFrame: MessageInfo = MessageInfo { name: "CallFrame", fields: &[
+pub(super) static CallFrame: MessageInfo = MessageInfo { name: "CallFrame", fields: &[
     one(1, "function_name", String),
     one(2, "url", String),
     one(3, "line_number", Int32),
     one(4, "column_number", Int32),
 ] };
-static CancelAction: MessageInfo = MessageInfo { name: "CancelAction", fields: &[
+pub(super) static CancelAction: MessageInfo = MessageInfo { name: "CancelAction", fields: &[
 ] };
-static CanvasDiagnosticsArgs: MessageInfo = MessageInfo { name: "CanvasDiagnosticsArgs", fields: &[
+pub(super) static CanvasDiagnosticsArgs: MessageInfo = MessageInfo { name: "CanvasDiagnosticsArgs", fields: &[
     one(1, "path", String),
     one(2, "tool_call_id", String),
 ] };
-static CanvasDiagnosticsError: MessageInfo = MessageInfo { name: "CanvasDiagnosticsError", fields: &[
+pub(super) static CanvasDiagnosticsError: MessageInfo = MessageInfo { name: "CanvasDiagnosticsError", fields: &[
     one(1, "path", String),
     one(2, "error", String),
 ] };
-static CanvasDiagnosticsResult: MessageInfo = MessageInfo { name: "CanvasDiagnosticsResult", fields: &[
+pub(super) static CanvasDiagnosticsResult: MessageInfo = MessageInfo { name: "CanvasDiagnosticsResult", fields: &[
     one(1, "success", Message(&CanvasDiagnosticsSuccess)),
     one(2, "error", Message(&CanvasDiagnosticsError)),
 ] };
-static CanvasDiagnosticsSuccess: MessageInfo = MessageInfo { name: "CanvasDiagnosticsSuccess", fields: &[
+pub(super) static CanvasDiagnosticsSuccess: MessageInfo = MessageInfo { name: "CanvasDiagnosticsSuccess", fields: &[
     one(1, "path", String),
     many(2, "diagnostics", Message(&Diagnostic)),
 ] };
-static ClickAction: MessageInfo = MessageInfo { name: "ClickAction", fields: &[
+pub(super) static ClickAction: MessageInfo = MessageInfo { name: "ClickAction", fields: &[
     one(1, "coordinate", Message(&Coordinate)),
     one(2, "button", Int32),
     one(3, "count", Int32),
     one(4, "modifier_keys", String),
 ] };
-static ClientHeartbeat: MessageInfo = MessageInfo { name: "ClientHeartbeat", fields: &[
+pub(super) static ClientHeartbeat: MessageInfo = MessageInfo { name: "ClientHeartbeat", fields: &[
 ] };
-static CommandClassifierResult: MessageInfo = MessageInfo { name: "CommandClassifierResult", fields: &[
+pub(super) static CommandClassifierResult: MessageInfo = MessageInfo { name: "CommandClassifierResult", fields: &[
     many(1, "commands", Message(&CommandClassifierResult_ClassifiedCommand)),
     one(2, "suggested_sandbox_mode", Enum(&CommandClassifierResult_SuggestedSandboxMode)),
     one(3, "classification_failed", Bool),
 ] };
-static CommandClassifierResult_ClassifiedCommand: MessageInfo = MessageInfo { name: "CommandClassifierResult_ClassifiedCommand", fields: &[
+pub(super) static CommandClassifierResult_ClassifiedCommand: MessageInfo = MessageInfo { name: "CommandClassifierResult_ClassifiedCommand", fields: &[
     one(1, "name", String),
     many(2, "arguments", String),
     one(3, "suggested_allowlist_entry", String),
     many(4, "subcommand_tokens", String),
 ] };
-static ComputerUseAction: MessageInfo = MessageInfo { name: "ComputerUseAction", fields: &[
+pub(super) static ComputerUseAction: MessageInfo = MessageInfo { name: "ComputerUseAction", fields: &[
     one(1, "mouse_move", Message(&MouseMoveAction)),
     one(2, "click", Message(&ClickAction)),
     one(3, "mouse_down", Message(&MouseDownAction)),
@@ -851,11 +851,11 @@ static ComputerUseAction: MessageInfo = MessageInfo { name: "ComputerUseAction",
     one(10, "screenshot", Message(&ScreenshotAction)),
     one(11, "cursor_position", Message(&CursorPositionAction)),
 ] };
-static ComputerUseArgs: MessageInfo = MessageInfo { name: "ComputerUseArgs", fields: &[
+pub(super) static ComputerUseArgs: MessageInfo = MessageInfo { name: "ComputerUseArgs", fields: &[
     one(1, "tool_call_id", String),
     many(2, "actions", Message(&ComputerUseAction)),
 ] };
-static ComputerUseError: MessageInfo = MessageInfo { name: "ComputerUseError", fields: &[
+pub(super) static ComputerUseError: MessageInfo = MessageInfo { name: "ComputerUseError", fields: &[
     one(1, "error", String),
     one(2, "action_count", Int32),
     one(3, "duration_ms", Int32),
@@ -863,11 +863,11 @@ static ComputerUseError: MessageInfo = MessageInfo { name: "ComputerUseError", f
     one(5, "screenshot", String),
     one(6, "screenshot_path", String),
 ] };
-static ComputerUseResult: MessageInfo = MessageInfo { name: "ComputerUseResult", fields: &[
+pub(super) static ComputerUseResult: MessageInfo = MessageInfo { name: "ComputerUseResult", fields: &[
     one(1, "success", Message(&ComputerUseSuccess)),
     one(2, "error", Message(&ComputerUseError)),
 ] };
-static ComputerUseSuccess: MessageInfo = MessageInfo { name: "ComputerUseSuccess", fields: &[
+pub(super) static ComputerUseSuccess: MessageInfo = MessageInfo { name: "ComputerUseSuccess", fields: &[
     one(1, "action_count", Int32),
     one(2, "duration_ms", Int32),
     one(3, "screenshot", String),
@@ -875,40 +875,40 @@ static ComputerUseSuccess: MessageInfo = MessageInfo { name: "ComputerUseSuccess
     one(5, "screenshot_path", String),
     one(6, "cursor_position", Message(&Coordinate)),
 ] };
-static ComputerUseToolCall: MessageInfo = MessageInfo { name: "ComputerUseToolCall", fields: &[
+pub(super) static ComputerUseToolCall: MessageInfo = MessageInfo { name: "ComputerUseToolCall", fields: &[
     one(1, "args", Message(&ComputerUseArgs)),
     one(2, "result", Message(&ComputerUseResult)),
 ] };
-static ConnectScmArgs: MessageInfo = MessageInfo { name: "ConnectScmArgs", fields: &[
+pub(super) static ConnectScmArgs: MessageInfo = MessageInfo { name: "ConnectScmArgs", fields: &[
     one(1, "tool_call_id", String),
     one(2, "github", Message(&ConnectScmGithub)),
 ] };
-static ConnectScmError: MessageInfo = MessageInfo { name: "ConnectScmError", fields: &[
+pub(super) static ConnectScmError: MessageInfo = MessageInfo { name: "ConnectScmError", fields: &[
     one(1, "error", String),
 ] };
-static ConnectScmGithub: MessageInfo = MessageInfo { name: "ConnectScmGithub", fields: &[
+pub(super) static ConnectScmGithub: MessageInfo = MessageInfo { name: "ConnectScmGithub", fields: &[
     one(1, "repository", Message(&ConnectScmGithubRepository)),
     one(2, "ghe_application", String),
 ] };
-static ConnectScmGithubRepository: MessageInfo = MessageInfo { name: "ConnectScmGithubRepository", fields: &[
+pub(super) static ConnectScmGithubRepository: MessageInfo = MessageInfo { name: "ConnectScmGithubRepository", fields: &[
     one(1, "owner", String),
     one(2, "repo", String),
 ] };
-static ConnectScmRejected: MessageInfo = MessageInfo { name: "ConnectScmRejected", fields: &[
+pub(super) static ConnectScmRejected: MessageInfo = MessageInfo { name: "ConnectScmRejected", fields: &[
     one(1, "reason", String),
 ] };
-static ConnectScmResult: MessageInfo = MessageInfo { name: "ConnectScmResult", fields: &[
+pub(super) static ConnectScmResult: MessageInfo = MessageInfo { name: "ConnectScmResult", fields: &[
     one(1, "success", Message(&ConnectScmSuccess)),
     one(2, "error", Message(&ConnectScmError)),
     one(3, "rejected", Message(&ConnectScmRejected)),
 ] };
-static ConnectScmSuccess: MessageInfo = MessageInfo { name: "ConnectScmSuccess", fields: &[
+pub(super) static ConnectScmSuccess: MessageInfo = MessageInfo { name: "ConnectScmSuccess", fields: &[
 ] };
-static ConnectScmToolCall: MessageInfo = MessageInfo { name: "ConnectScmToolCall", fields: &[
+pub(super) static ConnectScmToolCall: MessageInfo = MessageInfo { name: "ConnectScmToolCall", fields: &[
     one(1, "args", Message(&ConnectScmArgs)),
     one(2, "result", Message(&ConnectScmResult)),
 ] };
-static ConversationAction: MessageInfo = MessageInfo { name: "ConversationAction", fields: &[
+pub(super) static ConversationAction: MessageInfo = MessageInfo { name: "ConversationAction", fields: &[
     one(1, "user_message_action", Message(&UserMessageAction)),
     one(2, "resume_action", Message(&ResumeAction)),
     one(3, "cancel_action", Message(&CancelAction)),
@@ -918,35 +918,35 @@ static ConversationAction: MessageInfo = MessageInfo { name: "ConversationAction
     one(7, "execute_plan_action", Message(&ExecutePlanAction)),
     one(8, "async_ask_question_completion_action", Message(&AsyncAskQuestionCompletionAction)),
 ] };
-static ConversationPlan: MessageInfo = MessageInfo { name: "ConversationPlan", fields: &[
+pub(super) static ConversationPlan: MessageInfo = MessageInfo { name: "ConversationPlan", fields: &[
     one(1, "plan", String),
 ] };
-static ConversationSearchArgs: MessageInfo = MessageInfo { name: "ConversationSearchArgs", fields: &[
+pub(super) static ConversationSearchArgs: MessageInfo = MessageInfo { name: "ConversationSearchArgs", fields: &[
     one(1, "query", String),
     one(2, "tool_call_id", String),
     one(3, "limit", Int32),
 ] };
-static ConversationSearchError: MessageInfo = MessageInfo { name: "ConversationSearchError", fields: &[
+pub(super) static ConversationSearchError: MessageInfo = MessageInfo { name: "ConversationSearchError", fields: &[
     one(1, "error", String),
 ] };
-static ConversationSearchHit: MessageInfo = MessageInfo { name: "ConversationSearchHit", fields: &[
+pub(super) static ConversationSearchHit: MessageInfo = MessageInfo { name: "ConversationSearchHit", fields: &[
     one(1, "conversation_id", String),
     one(2, "title", String),
     one(3, "source", Enum(&ConversationSearchSource)),
     one(4, "updated_at_ms", Int64),
     one(5, "snippet", String),
 ] };
-static ConversationSearchResult: MessageInfo = MessageInfo { name: "ConversationSearchResult", fields: &[
+pub(super) static ConversationSearchResult: MessageInfo = MessageInfo { name: "ConversationSearchResult", fields: &[
     one(1, "success", Message(&ConversationSearchSuccess)),
     one(2, "error", Message(&ConversationSearchError)),
 ] };
-static ConversationSearchSuccess: MessageInfo = MessageInfo { name: "ConversationSearchSuccess", fields: &[
+pub(super) static ConversationSearchSuccess: MessageInfo = MessageInfo { name: "ConversationSearchSuccess", fields: &[
     many(1, "hits", Message(&ConversationSearchHit)),
     one(2, "truncated", Bool),
     one(3, "partial", Bool),
     one(4, "rebuilding", Bool),
 ] };
-static ConversationStateStructure: MessageInfo = MessageInfo { name: "ConversationStateStructure", fields: &[
+pub(super) static ConversationStateStructure: MessageInfo = MessageInfo { name: "ConversationStateStructure", fields: &[
     many(1, "root_prompt_messages_json", Bytes),
     many(2, "turns_old", Bytes),
     many(3, "todos", Bytes),
@@ -968,24 +968,24 @@ static ConversationStateStructure: MessageInfo = MessageInfo { name: "Conversati
     one(21, "extra_state", Bytes),
     one(22, "client_name", String),
 ] };
-static ConversationStep: MessageInfo = MessageInfo { name: "ConversationStep", fields: &[
+pub(super) static ConversationStep: MessageInfo = MessageInfo { name: "ConversationStep", fields: &[
     one(1, "assistant_message", Message(&AssistantMessage)),
     one(2, "tool_call", Message(&ToolCall)),
     one(3, "thinking_message", Message(&ThinkingMessage)),
 ] };
-static ConversationTokenDetails: MessageInfo = MessageInfo { name: "ConversationTokenDetails", fields: &[
+pub(super) static ConversationTokenDetails: MessageInfo = MessageInfo { name: "ConversationTokenDetails", fields: &[
     one(1, "used_tokens", Uint32),
     one(2, "max_tokens", Uint32),
 ] };
-static ConversationTurnStructure: MessageInfo = MessageInfo { name: "ConversationTurnStructure", fields: &[
+pub(super) static ConversationTurnStructure: MessageInfo = MessageInfo { name: "ConversationTurnStructure", fields: &[
     one(1, "agent_conversation_turn", Message(&AgentConversationTurnStructure)),
     one(2, "shell_conversation_turn", Message(&ShellConversationTurnStructure)),
 ] };
-static Coordinate: MessageInfo = MessageInfo { name: "Coordinate", fields: &[
+pub(super) static Coordinate: MessageInfo = MessageInfo { name: "Coordinate", fields: &[
     one(1, "x", Int32),
     one(2, "y", Int32),
 ] };
-static CreatePlanArgs: MessageInfo = MessageInfo { name: "CreatePlanArgs", fields: &[
+pub(super) static CreatePlanArgs: MessageInfo = MessageInfo { name: "CreatePlanArgs", fields: &[
     one(1, "plan", String),
     many(2, "todos", Message(&TodoItem)),
     one(3, "overview", String),
@@ -993,30 +993,30 @@ static CreatePlanArgs: MessageInfo = MessageInfo { name: "CreatePlanArgs", field
     one(5, "is_project", Bool),
     many(6, "phases", Message(&Phase)),
 ] };
-static CreatePlanError: MessageInfo = MessageInfo { name: "CreatePlanError", fields: &[
+pub(super) static CreatePlanError: MessageInfo = MessageInfo { name: "CreatePlanError", fields: &[
     one(1, "error", String),
 ] };
-static CreatePlanRequestQuery: MessageInfo = MessageInfo { name: "CreatePlanRequestQuery", fields: &[
+pub(super) static CreatePlanRequestQuery: MessageInfo = MessageInfo { name: "CreatePlanRequestQuery", fields: &[
     one(1, "args", Message(&CreatePlanArgs)),
     one(2, "tool_call_id", String),
 ] };
-static CreatePlanRequestResponse: MessageInfo = MessageInfo { name: "CreatePlanRequestResponse", fields: &[
+pub(super) static CreatePlanRequestResponse: MessageInfo = MessageInfo { name: "CreatePlanRequestResponse", fields: &[
     one(1, "result", Message(&CreatePlanResult)),
 ] };
-static CreatePlanResult: MessageInfo = MessageInfo { name: "CreatePlanResult", fields: &[
+pub(super) static CreatePlanResult: MessageInfo = MessageInfo { name: "CreatePlanResult", fields: &[
     one(1, "success", Message(&CreatePlanSuccess)),
     one(2, "error", Message(&CreatePlanError)),
     one(3, "plan_uri", String),
 ] };
-static CreatePlanSuccess: MessageInfo = MessageInfo { name: "CreatePlanSuccess", fields: &[
+pub(super) static CreatePlanSuccess: MessageInfo = MessageInfo { name: "CreatePlanSuccess", fields: &[
 ] };
-static CreatePlanToolCall: MessageInfo = MessageInfo { name: "CreatePlanToolCall", fields: &[
+pub(super) static CreatePlanToolCall: MessageInfo = MessageInfo { name: "CreatePlanToolCall", fields: &[
     one(1, "args", Message(&CreatePlanArgs)),
     one(2, "result", Message(&CreatePlanResult)),
 ] };
-static CursorPositionAction: MessageInfo = MessageInfo { name: "CursorPositionAction", fields: &[
+pub(super) static CursorPositionAction: MessageInfo = MessageInfo { name: "CursorPositionAction", fields: &[
 ] };
-static CursorRule: MessageInfo = MessageInfo { name: "CursorRule", fields: &[
+pub(super) static CursorRule: MessageInfo = MessageInfo { name: "CursorRule", fields: &[
     one(1, "full_path", String),
     one(2, "content", String),
     one(3, "type", Message(&CursorRuleType)),
@@ -1024,23 +1024,23 @@ static CursorRule: MessageInfo = MessageInfo { name: "CursorRule", fields: &[
     one(5, "git_remote_origin", String),
     one(6, "parse_error", String),
 ] };
-static CursorRuleType: MessageInfo = MessageInfo { name: "CursorRuleType", fields: &[
+pub(super) static CursorRuleType: MessageInfo = MessageInfo { name: "CursorRuleType", fields: &[
     one(1, "global", Message(&CursorRuleTypeGlobal)),
     one(2, "file_globbed", Message(&CursorRuleTypeFileGlobs)),
     one(3, "agent_fetched", Message(&CursorRuleTypeAgentFetched)),
     one(4, "manually_attached", Message(&CursorRuleTypeManuallyAttached)),
 ] };
-static CursorRuleTypeAgentFetched: MessageInfo = MessageInfo { name: "CursorRuleTypeAgentFetched", fields: &[
+pub(super) static CursorRuleTypeAgentFetched: MessageInfo = MessageInfo { name: "CursorRuleTypeAgentFetched", fields: &[
     one(1, "description", String),
 ] };
-static CursorRuleTypeFileGlobs: MessageInfo = MessageInfo { name: "CursorRuleTypeFileGlobs", fields: &[
+pub(super) static CursorRuleTypeFileGlobs: MessageInfo = MessageInfo { name: "CursorRuleTypeFileGlobs", fields: &[
     many(1, "globs", String),
 ] };
-static CursorRuleTypeGlobal: MessageInfo = MessageInfo { name: "CursorRuleTypeGlobal", fields: &[
+pub(super) static CursorRuleTypeGlobal: MessageInfo = MessageInfo { name: "CursorRuleTypeGlobal", fields: &[
 ] };
-static CursorRuleTypeManuallyAttached: MessageInfo = MessageInfo { name: "CursorRuleTypeManuallyAttached", fields: &[
+pub(super) static CursorRuleTypeManuallyAttached: MessageInfo = MessageInfo { name: "CursorRuleTypeManuallyAttached", fields: &[
 ] };
-static CustomSubagent: MessageInfo = MessageInfo { name: "CustomSubagent", fields: &[
+pub(super) static CustomSubagent: MessageInfo = MessageInfo { name: "CustomSubagent", fields: &[
     one(1, "full_path", String),
     one(2, "name", String),
     one(3, "description", String),
@@ -1049,38 +1049,38 @@ static CustomSubagent: MessageInfo = MessageInfo { name: "CustomSubagent", field
     one(6, "prompt", String),
     one(7, "permission_mode", Int32),
 ] };
-static DebugModeConfig: MessageInfo = MessageInfo { name: "DebugModeConfig", fields: &[
+pub(super) static DebugModeConfig: MessageInfo = MessageInfo { name: "DebugModeConfig", fields: &[
     one(1, "log_path", String),
     one(2, "server_endpoint", String),
 ] };
-static DeleteArgs: MessageInfo = MessageInfo { name: "DeleteArgs", fields: &[
+pub(super) static DeleteArgs: MessageInfo = MessageInfo { name: "DeleteArgs", fields: &[
     one(1, "path", String),
     one(2, "tool_call_id", String),
 ] };
-static DeleteError: MessageInfo = MessageInfo { name: "DeleteError", fields: &[
+pub(super) static DeleteError: MessageInfo = MessageInfo { name: "DeleteError", fields: &[
     one(1, "path", String),
     one(2, "error", String),
 ] };
-static DeleteFileBusy: MessageInfo = MessageInfo { name: "DeleteFileBusy", fields: &[
+pub(super) static DeleteFileBusy: MessageInfo = MessageInfo { name: "DeleteFileBusy", fields: &[
     one(1, "path", String),
 ] };
-static DeleteFileNotFound: MessageInfo = MessageInfo { name: "DeleteFileNotFound", fields: &[
+pub(super) static DeleteFileNotFound: MessageInfo = MessageInfo { name: "DeleteFileNotFound", fields: &[
     one(1, "path", String),
 ] };
-static DeleteNotFile: MessageInfo = MessageInfo { name: "DeleteNotFile", fields: &[
+pub(super) static DeleteNotFile: MessageInfo = MessageInfo { name: "DeleteNotFile", fields: &[
     one(1, "path", String),
     one(2, "actual_type", String),
 ] };
-static DeletePermissionDenied: MessageInfo = MessageInfo { name: "DeletePermissionDenied", fields: &[
+pub(super) static DeletePermissionDenied: MessageInfo = MessageInfo { name: "DeletePermissionDenied", fields: &[
     one(1, "path", String),
     one(2, "client_visible_error", String),
     one(3, "is_readonly", Bool),
 ] };
-static DeleteRejected: MessageInfo = MessageInfo { name: "DeleteRejected", fields: &[
+pub(super) static DeleteRejected: MessageInfo = MessageInfo { name: "DeleteRejected", fields: &[
     one(1, "path", String),
     one(2, "reason", String),
 ] };
-static DeleteResult: MessageInfo = MessageInfo { name: "DeleteResult", fields: &[
+pub(super) static DeleteResult: MessageInfo = MessageInfo { name: "DeleteResult", fields: &[
     one(1, "success", Message(&DeleteSuccess)),
     one(2, "file_not_found", Message(&DeleteFileNotFound)),
     one(3, "not_file", Message(&DeleteNotFile)),
@@ -1089,17 +1089,17 @@ static DeleteResult: MessageInfo = MessageInfo { name: "DeleteResult", fields: &
     one(6, "rejected", Message(&DeleteRejected)),
     one(7, "error", Message(&DeleteError)),
 ] };
-static DeleteSuccess: MessageInfo = MessageInfo { name: "DeleteSuccess", fields: &[
+pub(super) static DeleteSuccess: MessageInfo = MessageInfo { name: "DeleteSuccess", fields: &[
     one(1, "path", String),
     one(2, "deleted_file", String),
     one(3, "file_size", Int64),
     one(4, "prev_content", String),
 ] };
-static DeleteToolCall: MessageInfo = MessageInfo { name: "DeleteToolCall", fields: &[
+pub(super) static DeleteToolCall: MessageInfo = MessageInfo { name: "DeleteToolCall", fields: &[
     one(1, "args", Message(&DeleteArgs)),
     one(2, "result", Message(&DeleteResult)),
 ] };
-static Diagnostic: MessageInfo = MessageInfo { name: "Diagnostic", fields: &[
+pub(super) static Diagnostic: MessageInfo = MessageInfo { name: "Diagnostic", fields: &[
     one(1, "severity", Int32),
     one(2, "range", Message(&Range)),
     one(3, "message", String),
@@ -1107,7 +1107,7 @@ static Diagnostic: MessageInfo = MessageInfo { name: "Diagnostic", fields: &[
     one(5, "code", String),
     one(6, "is_stale", Bool),
 ] };
-static DiagnosticItem: MessageInfo = MessageInfo { name: "DiagnosticItem", fields: &[
+pub(super) static DiagnosticItem: MessageInfo = MessageInfo { name: "DiagnosticItem", fields: &[
     one(1, "severity", Enum(&DiagnosticSeverity)),
     one(2, "range", Message(&DiagnosticRange)),
     one(3, "message", String),
@@ -1115,64 +1115,64 @@ static DiagnosticItem: MessageInfo = MessageInfo { name: "DiagnosticItem", field
     one(5, "code", String),
     one(6, "is_stale", Bool),
 ] };
-static DiagnosticRange: MessageInfo = MessageInfo { name: "DiagnosticRange", fields: &[
+pub(super) static DiagnosticRange: MessageInfo = MessageInfo { name: "DiagnosticRange", fields: &[
     one(1, "start", Message(&Position)),
     one(2, "end", Message(&Position)),
 ] };
-static DiagnosticsArgs: MessageInfo = MessageInfo { name: "DiagnosticsArgs", fields: &[
+pub(super) static DiagnosticsArgs: MessageInfo = MessageInfo { name: "DiagnosticsArgs", fields: &[
     one(1, "path", String),
     one(2, "tool_call_id", String),
 ] };
-static DiagnosticsError: MessageInfo = MessageInfo { name: "DiagnosticsError", fields: &[
+pub(super) static DiagnosticsError: MessageInfo = MessageInfo { name: "DiagnosticsError", fields: &[
     one(1, "path", String),
     one(2, "error", String),
 ] };
-static DiagnosticsFileNotFound: MessageInfo = MessageInfo { name: "DiagnosticsFileNotFound", fields: &[
+pub(super) static DiagnosticsFileNotFound: MessageInfo = MessageInfo { name: "DiagnosticsFileNotFound", fields: &[
     one(1, "path", String),
 ] };
-static DiagnosticsPermissionDenied: MessageInfo = MessageInfo { name: "DiagnosticsPermissionDenied", fields: &[
+pub(super) static DiagnosticsPermissionDenied: MessageInfo = MessageInfo { name: "DiagnosticsPermissionDenied", fields: &[
     one(1, "path", String),
 ] };
-static DiagnosticsRejected: MessageInfo = MessageInfo { name: "DiagnosticsRejected", fields: &[
+pub(super) static DiagnosticsRejected: MessageInfo = MessageInfo { name: "DiagnosticsRejected", fields: &[
     one(1, "path", String),
     one(2, "reason", String),
 ] };
-static DiagnosticsResult: MessageInfo = MessageInfo { name: "DiagnosticsResult", fields: &[
+pub(super) static DiagnosticsResult: MessageInfo = MessageInfo { name: "DiagnosticsResult", fields: &[
     one(1, "success", Message(&DiagnosticsSuccess)),
     one(2, "error", Message(&DiagnosticsError)),
     one(3, "rejected", Message(&DiagnosticsRejected)),
     one(4, "file_not_found", Message(&DiagnosticsFileNotFound)),
     one(5, "permission_denied", Message(&DiagnosticsPermissionDenied)),
 ] };
-static DiagnosticsSuccess: MessageInfo = MessageInfo { name: "DiagnosticsSuccess", fields: &[
+pub(super) static DiagnosticsSuccess: MessageInfo = MessageInfo { name: "DiagnosticsSuccess", fields: &[
     one(1, "path", String),
     many(2, "diagnostics", Message(&Diagnostic)),
     one(3, "total_diagnostics", Int32),
 ] };
-static DragAction: MessageInfo = MessageInfo { name: "DragAction", fields: &[
+pub(super) static DragAction: MessageInfo = MessageInfo { name: "DragAction", fields: &[
     many(1, "path", Message(&Coordinate)),
     one(2, "button", Int32),
 ] };
-static EditArgs: MessageInfo = MessageInfo { name: "EditArgs", fields: &[
+pub(super) static EditArgs: MessageInfo = MessageInfo { name: "EditArgs", fields: &[
     one(1, "path", String),
     one(6, "stream_content", String),
 ] };
-static EditError: MessageInfo = MessageInfo { name: "EditError", fields: &[
+pub(super) static EditError: MessageInfo = MessageInfo { name: "EditError", fields: &[
     one(1, "path", String),
     one(2, "error", String),
     one(5, "model_visible_error", String),
 ] };
-static EditFileNotFound: MessageInfo = MessageInfo { name: "EditFileNotFound", fields: &[
+pub(super) static EditFileNotFound: MessageInfo = MessageInfo { name: "EditFileNotFound", fields: &[
     one(1, "path", String),
 ] };
-static EditReadPermissionDenied: MessageInfo = MessageInfo { name: "EditReadPermissionDenied", fields: &[
+pub(super) static EditReadPermissionDenied: MessageInfo = MessageInfo { name: "EditReadPermissionDenied", fields: &[
     one(1, "path", String),
 ] };
-static EditRejected: MessageInfo = MessageInfo { name: "EditRejected", fields: &[
+pub(super) static EditRejected: MessageInfo = MessageInfo { name: "EditRejected", fields: &[
     one(1, "path", String),
     one(2, "reason", String),
 ] };
-static EditResult: MessageInfo = MessageInfo { name: "EditResult", fields: &[
+pub(super) static EditResult: MessageInfo = MessageInfo { name: "EditResult", fields: &[
     one(1, "success", Message(&EditSuccess)),
     one(2, "file_not_found", Message(&EditFileNotFound)),
     one(3, "read_permission_denied", Message(&EditReadPermissionDenied)),
@@ -1180,7 +1180,7 @@ static EditResult: MessageInfo = MessageInfo { name: "EditResult", fields: &[
     one(6, "rejected", Message(&EditRejected)),
     one(7, "error", Message(&EditError)),
 ] };
-static EditSuccess: MessageInfo = MessageInfo { name: "EditSuccess", fields: &[
+pub(super) static EditSuccess: MessageInfo = MessageInfo { name: "EditSuccess", fields: &[
     one(1, "path", String),
     one(3, "lines_added", Int32),
     one(4, "lines_removed", Int32),
@@ -1189,112 +1189,112 @@ static EditSuccess: MessageInfo = MessageInfo { name: "EditSuccess", fields: &[
     one(7, "after_full_file_content", String),
     one(8, "message", String),
 ] };
-static EditToolCall: MessageInfo = MessageInfo { name: "EditToolCall", fields: &[
+pub(super) static EditToolCall: MessageInfo = MessageInfo { name: "EditToolCall", fields: &[
     one(1, "args", Message(&EditArgs)),
     one(2, "result", Message(&EditResult)),
 ] };
-static EditToolCallDelta: MessageInfo = MessageInfo { name: "EditToolCallDelta", fields: &[
+pub(super) static EditToolCallDelta: MessageInfo = MessageInfo { name: "EditToolCallDelta", fields: &[
     one(1, "stream_content_delta", String),
 ] };
-static EditWritePermissionDenied: MessageInfo = MessageInfo { name: "EditWritePermissionDenied", fields: &[
+pub(super) static EditWritePermissionDenied: MessageInfo = MessageInfo { name: "EditWritePermissionDenied", fields: &[
     one(1, "path", String),
     one(2, "error", String),
     one(3, "is_readonly", Bool),
 ] };
-static Error: MessageInfo = MessageInfo { name: "Error", fields: &[
+pub(super) static Error: MessageInfo = MessageInfo { name: "Error", fields: &[
     one(1, "message", String),
 ] };
-static ExaFetchArgs: MessageInfo = MessageInfo { name: "ExaFetchArgs", fields: &[
+pub(super) static ExaFetchArgs: MessageInfo = MessageInfo { name: "ExaFetchArgs", fields: &[
     many(1, "ids", String),
     one(2, "tool_call_id", String),
 ] };
-static ExaFetchContent: MessageInfo = MessageInfo { name: "ExaFetchContent", fields: &[
+pub(super) static ExaFetchContent: MessageInfo = MessageInfo { name: "ExaFetchContent", fields: &[
     one(1, "title", String),
     one(2, "url", String),
     one(3, "text", String),
     one(4, "published_date", String),
 ] };
-static ExaFetchError: MessageInfo = MessageInfo { name: "ExaFetchError", fields: &[
+pub(super) static ExaFetchError: MessageInfo = MessageInfo { name: "ExaFetchError", fields: &[
     one(1, "error", String),
 ] };
-static ExaFetchRejected: MessageInfo = MessageInfo { name: "ExaFetchRejected", fields: &[
+pub(super) static ExaFetchRejected: MessageInfo = MessageInfo { name: "ExaFetchRejected", fields: &[
     one(1, "reason", String),
 ] };
-static ExaFetchRequestQuery: MessageInfo = MessageInfo { name: "ExaFetchRequestQuery", fields: &[
+pub(super) static ExaFetchRequestQuery: MessageInfo = MessageInfo { name: "ExaFetchRequestQuery", fields: &[
     one(1, "args", Message(&ExaFetchArgs)),
 ] };
-static ExaFetchRequestResponse: MessageInfo = MessageInfo { name: "ExaFetchRequestResponse", fields: &[
+pub(super) static ExaFetchRequestResponse: MessageInfo = MessageInfo { name: "ExaFetchRequestResponse", fields: &[
     one(1, "approved", Message(&ExaFetchRequestResponse_Approved)),
     one(2, "rejected", Message(&ExaFetchRequestResponse_Rejected)),
 ] };
-static ExaFetchRequestResponse_Approved: MessageInfo = MessageInfo { name: "ExaFetchRequestResponse_Approved", fields: &[
+pub(super) static ExaFetchRequestResponse_Approved: MessageInfo = MessageInfo { name: "ExaFetchRequestResponse_Approved", fields: &[
 ] };
-static ExaFetchRequestResponse_Rejected: MessageInfo = MessageInfo { name: "ExaFetchRequestResponse_Rejected", fields: &[
+pub(super) static ExaFetchRequestResponse_Rejected: MessageInfo = MessageInfo { name: "ExaFetchRequestResponse_Rejected", fields: &[
     one(1, "reason", String),
 ] };
-static ExaFetchResult: MessageInfo = MessageInfo { name: "ExaFetchResult", fields: &[
+pub(super) static ExaFetchResult: MessageInfo = MessageInfo { name: "ExaFetchResult", fields: &[
     one(1, "success", Message(&ExaFetchSuccess)),
     one(2, "error", Message(&ExaFetchError)),
     one(3, "rejected", Message(&ExaFetchRejected)),
 ] };
-static ExaFetchSuccess: MessageInfo = MessageInfo { name: "ExaFetchSuccess", fields: &[
+pub(super) static ExaFetchSuccess: MessageInfo = MessageInfo { name: "ExaFetchSuccess", fields: &[
     many(1, "contents", Message(&ExaFetchContent)),
 ] };
-static ExaFetchToolCall: MessageInfo = MessageInfo { name: "ExaFetchToolCall", fields: &[
+pub(super) static ExaFetchToolCall: MessageInfo = MessageInfo { name: "ExaFetchToolCall", fields: &[
     one(1, "args", Message(&ExaFetchArgs)),
     one(2, "result", Message(&ExaFetchResult)),
 ] };
-static ExaSearchArgs: MessageInfo = MessageInfo { name: "ExaSearchArgs", fields: &[
+pub(super) static ExaSearchArgs: MessageInfo = MessageInfo { name: "ExaSearchArgs", fields: &[
     one(1, "query", String),
     one(2, "type", String),
     one(3, "num_results", Int32),
     one(4, "tool_call_id", String),
 ] };
-static ExaSearchError: MessageInfo = MessageInfo { name: "ExaSearchError", fields: &[
+pub(super) static ExaSearchError: MessageInfo = MessageInfo { name: "ExaSearchError", fields: &[
     one(1, "error", String),
 ] };
-static ExaSearchReference: MessageInfo = MessageInfo { name: "ExaSearchReference", fields: &[
+pub(super) static ExaSearchReference: MessageInfo = MessageInfo { name: "ExaSearchReference", fields: &[
     one(1, "title", String),
     one(2, "url", String),
     one(3, "text", String),
     one(4, "published_date", String),
 ] };
-static ExaSearchRejected: MessageInfo = MessageInfo { name: "ExaSearchRejected", fields: &[
+pub(super) static ExaSearchRejected: MessageInfo = MessageInfo { name: "ExaSearchRejected", fields: &[
     one(1, "reason", String),
 ] };
-static ExaSearchRequestQuery: MessageInfo = MessageInfo { name: "ExaSearchRequestQuery", fields: &[
+pub(super) static ExaSearchRequestQuery: MessageInfo = MessageInfo { name: "ExaSearchRequestQuery", fields: &[
     one(1, "args", Message(&ExaSearchArgs)),
 ] };
-static ExaSearchRequestResponse: MessageInfo = MessageInfo { name: "ExaSearchRequestResponse", fields: &[
+pub(super) static ExaSearchRequestResponse: MessageInfo = MessageInfo { name: "ExaSearchRequestResponse", fields: &[
     one(1, "approved", Message(&ExaSearchRequestResponse_Approved)),
     one(2, "rejected", Message(&ExaSearchRequestResponse_Rejected)),
 ] };
-static ExaSearchRequestResponse_Approved: MessageInfo = MessageInfo { name: "ExaSearchRequestResponse_Approved", fields: &[
+pub(super) static ExaSearchRequestResponse_Approved: MessageInfo = MessageInfo { name: "ExaSearchRequestResponse_Approved", fields: &[
 ] };
-static ExaSearchRequestResponse_Rejected: MessageInfo = MessageInfo { name: "ExaSearchRequestResponse_Rejected", fields: &[
+pub(super) static ExaSearchRequestResponse_Rejected: MessageInfo = MessageInfo { name: "ExaSearchRequestResponse_Rejected", fields: &[
     one(1, "reason", String),
 ] };
-static ExaSearchResult: MessageInfo = MessageInfo { name: "ExaSearchResult", fields: &[
+pub(super) static ExaSearchResult: MessageInfo = MessageInfo { name: "ExaSearchResult", fields: &[
     one(1, "success", Message(&ExaSearchSuccess)),
     one(2, "error", Message(&ExaSearchError)),
     one(3, "rejected", Message(&ExaSearchRejected)),
 ] };
-static ExaSearchSuccess: MessageInfo = MessageInfo { name: "ExaSearchSuccess", fields: &[
+pub(super) static ExaSearchSuccess: MessageInfo = MessageInfo { name: "ExaSearchSuccess", fields: &[
     many(1, "references", Message(&ExaSearchReference)),
 ] };
-static ExaSearchToolCall: MessageInfo = MessageInfo { name: "ExaSearchToolCall", fields: &[
+pub(super) static ExaSearchToolCall: MessageInfo = MessageInfo { name: "ExaSearchToolCall", fields: &[
     one(1, "args", Message(&ExaSearchArgs)),
     one(2, "result", Message(&ExaSearchResult)),
 ] };
-static ExecClientControlMessage: MessageInfo = MessageInfo { name: "ExecClientControlMessage", fields: &[
+pub(super) static ExecClientControlMessage: MessageInfo = MessageInfo { name: "ExecClientControlMessage", fields: &[
     one(1, "stream_close", Message(&ExecClientStreamClose)),
     one(2, "throw", Message(&ExecClientThrow)),
     one(3, "heartbeat", Message(&ExecClientHeartbeat)),
 ] };
-static ExecClientHeartbeat: MessageInfo = MessageInfo { name: "ExecClientHeartbeat", fields: &[
+pub(super) static ExecClientHeartbeat: MessageInfo = MessageInfo { name: "ExecClientHeartbeat", fields: &[
     one(1, "id", Uint32),
 ] };
-static ExecClientMessage: MessageInfo = MessageInfo { name: "ExecClientMessage", fields: &[
+pub(super) static ExecClientMessage: MessageInfo = MessageInfo { name: "ExecClientMessage", fields: &[
     one(1, "id", Uint32),
     one(2, "shell_result", Message(&ShellResult)),
     one(3, "write_result", Message(&WriteResult)),
@@ -1340,22 +1340,22 @@ static ExecClientMessage: MessageInfo = MessageInfo { name: "ExecClientMessage",
     one(54, "agent_store_conflict_result", Message(&AgentStoreConflictResult)),
     one(55, "mini_swe_agent_bash_result", Message(&ShellResult)),
 ] };
-static ExecClientStreamClose: MessageInfo = MessageInfo { name: "ExecClientStreamClose", fields: &[
+pub(super) static ExecClientStreamClose: MessageInfo = MessageInfo { name: "ExecClientStreamClose", fields: &[
     one(1, "id", Uint32),
 ] };
-static ExecClientThrow: MessageInfo = MessageInfo { name: "ExecClientThrow", fields: &[
+pub(super) static ExecClientThrow: MessageInfo = MessageInfo { name: "ExecClientThrow", fields: &[
     one(1, "id", Uint32),
     one(2, "error", String),
     one(3, "stack_trace", String),
     one(4, "error_code", String),
 ] };
-static ExecServerAbort: MessageInfo = MessageInfo { name: "ExecServerAbort", fields: &[
+pub(super) static ExecServerAbort: MessageInfo = MessageInfo { name: "ExecServerAbort", fields: &[
     one(1, "id", Uint32),
 ] };
-static ExecServerControlMessage: MessageInfo = MessageInfo { name: "ExecServerControlMessage", fields: &[
+pub(super) static ExecServerControlMessage: MessageInfo = MessageInfo { name: "ExecServerControlMessage", fields: &[
     one(1, "abort", Message(&ExecServerAbort)),
 ] };
-static ExecServerMessage: MessageInfo = MessageInfo { name: "ExecServerMessage", fields: &[
+pub(super) static ExecServerMessage: MessageInfo = MessageInfo { name: "ExecServerMessage", fields: &[
     one(1, "id", Uint32),
     one(2, "shell_args", Message(&ShellArgs)),
     one(3, "write_args", Message(&WriteArgs)),
@@ -1401,10 +1401,10 @@ static ExecServerMessage: MessageInfo = MessageInfo { name: "ExecServerMessage",
     one(54, "agent_store_conflict_args", Message(&AgentStoreConflictArgs)),
     one(55, "accept_hook_additional_contexts", Bool),
 ] };
-static ExecuteHookArgs: MessageInfo = MessageInfo { name: "ExecuteHookArgs", fields: &[
+pub(super) static ExecuteHookArgs: MessageInfo = MessageInfo { name: "ExecuteHookArgs", fields: &[
     one(1, "request", Message(&ExecuteHookRequest)),
 ] };
-static ExecuteHookRequest: MessageInfo = MessageInfo { name: "ExecuteHookRequest", fields: &[
+pub(super) static ExecuteHookRequest: MessageInfo = MessageInfo { name: "ExecuteHookRequest", fields: &[
     one(1, "pre_compact", Message(&PreCompactRequestQuery)),
     one(2, "subagent_start", Message(&SubagentStartRequestQuery)),
     one(3, "subagent_stop", Message(&SubagentStopRequestQuery)),
@@ -1416,7 +1416,7 @@ static ExecuteHookRequest: MessageInfo = MessageInfo { name: "ExecuteHookRequest
     one(9, "after_agent_thought", Message(&AfterAgentThoughtRequestQuery)),
     one(11, "stop", Message(&StopRequestQuery)),
 ] };
-static ExecuteHookResponse: MessageInfo = MessageInfo { name: "ExecuteHookResponse", fields: &[
+pub(super) static ExecuteHookResponse: MessageInfo = MessageInfo { name: "ExecuteHookResponse", fields: &[
     one(1, "pre_compact", Message(&PreCompactRequestResponse)),
     one(2, "subagent_start", Message(&SubagentStartRequestResponse)),
     one(3, "subagent_stop", Message(&SubagentStopRequestResponse)),
@@ -1428,47 +1428,47 @@ static ExecuteHookResponse: MessageInfo = MessageInfo { name: "ExecuteHookRespon
     one(9, "after_agent_thought", Message(&AfterAgentThoughtRequestResponse)),
     one(11, "stop", Message(&StopRequestResponse)),
 ] };
-static ExecuteHookResult: MessageInfo = MessageInfo { name: "ExecuteHookResult", fields: &[
+pub(super) static ExecuteHookResult: MessageInfo = MessageInfo { name: "ExecuteHookResult", fields: &[
     one(1, "response", Message(&ExecuteHookResponse)),
 ] };
-static ExecutePlanAction: MessageInfo = MessageInfo { name: "ExecutePlanAction", fields: &[
+pub(super) static ExecutePlanAction: MessageInfo = MessageInfo { name: "ExecutePlanAction", fields: &[
     one(1, "request_context", Message(&RequestContext)),
     one(2, "plan", Message(&ConversationPlan)),
     one(3, "plan_file_uri", String),
     one(4, "plan_file_content", String),
 ] };
-static ExtraContextEntry: MessageInfo = MessageInfo { name: "ExtraContextEntry", fields: &[
+pub(super) static ExtraContextEntry: MessageInfo = MessageInfo { name: "ExtraContextEntry", fields: &[
     one(1, "data", String),
     one(2, "blob_id", Bytes),
 ] };
-static FetchArgs: MessageInfo = MessageInfo { name: "FetchArgs", fields: &[
+pub(super) static FetchArgs: MessageInfo = MessageInfo { name: "FetchArgs", fields: &[
     one(1, "url", String),
     one(2, "tool_call_id", String),
 ] };
-static FetchError: MessageInfo = MessageInfo { name: "FetchError", fields: &[
+pub(super) static FetchError: MessageInfo = MessageInfo { name: "FetchError", fields: &[
     one(1, "url", String),
     one(2, "error", String),
 ] };
-static FetchResult: MessageInfo = MessageInfo { name: "FetchResult", fields: &[
+pub(super) static FetchResult: MessageInfo = MessageInfo { name: "FetchResult", fields: &[
     one(1, "success", Message(&FetchSuccess)),
     one(2, "error", Message(&FetchError)),
 ] };
-static FetchSuccess: MessageInfo = MessageInfo { name: "FetchSuccess", fields: &[
+pub(super) static FetchSuccess: MessageInfo = MessageInfo { name: "FetchSuccess", fields: &[
     one(1, "url", String),
     one(2, "content", String),
     one(3, "status_code", Int32),
     one(4, "content_type", String),
 ] };
-static FetchToolCall: MessageInfo = MessageInfo { name: "FetchToolCall", fields: &[
+pub(super) static FetchToolCall: MessageInfo = MessageInfo { name: "FetchToolCall", fields: &[
     one(1, "args", Message(&FetchArgs)),
     one(2, "result", Message(&FetchResult)),
 ] };
-static FileDiagnostics: MessageInfo = MessageInfo { name: "FileDiagnostics", fields: &[
+pub(super) static FileDiagnostics: MessageInfo = MessageInfo { name: "FileDiagnostics", fields: &[
     one(1, "path", String),
     many(2, "diagnostics", Message(&DiagnosticItem)),
     one(3, "diagnostics_count", Int32),
 ] };
-static FileDiff: MessageInfo = MessageInfo { name: "FileDiff", fields: &[
+pub(super) static FileDiff: MessageInfo = MessageInfo { name: "FileDiff", fields: &[
     one(1, "from", String),
     one(2, "to", String),
     many(3, "chunks", Message(&FileDiff_Chunk)),
@@ -1478,7 +1478,7 @@ static FileDiff: MessageInfo = MessageInfo { name: "FileDiff", fields: &[
     one(7, "after_file_contents", String),
     one(8, "is_generated", Bool),
 ] };
-static FileDiff_Chunk: MessageInfo = MessageInfo { name: "FileDiff_Chunk", fields: &[
+pub(super) static FileDiff_Chunk: MessageInfo = MessageInfo { name: "FileDiff_Chunk", fields: &[
     one(1, "content", String),
     many(2, "lines", String),
     one(3, "old_start", Int32),
@@ -1486,60 +1486,60 @@ static FileDiff_Chunk: MessageInfo = MessageInfo { name: "FileDiff_Chunk", field
     one(5, "new_start", Int32),
     one(6, "new_lines", Int32),
 ] };
-static FileStateStructure: MessageInfo = MessageInfo { name: "FileStateStructure", fields: &[
+pub(super) static FileStateStructure: MessageInfo = MessageInfo { name: "FileStateStructure", fields: &[
     one(1, "content", Bytes),
     one(2, "initial_content", Bytes),
 ] };
-static ForceBackgroundShellArgs: MessageInfo = MessageInfo { name: "ForceBackgroundShellArgs", fields: &[
+pub(super) static ForceBackgroundShellArgs: MessageInfo = MessageInfo { name: "ForceBackgroundShellArgs", fields: &[
     one(1, "tool_call_id", String),
 ] };
-static ForceBackgroundShellResult: MessageInfo = MessageInfo { name: "ForceBackgroundShellResult", fields: &[
+pub(super) static ForceBackgroundShellResult: MessageInfo = MessageInfo { name: "ForceBackgroundShellResult", fields: &[
     one(1, "status", Enum(&ForceBackgroundShellStatus)),
     one(2, "shell_result", Message(&ShellResult)),
 ] };
-static ForceBackgroundSubagentArgs: MessageInfo = MessageInfo { name: "ForceBackgroundSubagentArgs", fields: &[
+pub(super) static ForceBackgroundSubagentArgs: MessageInfo = MessageInfo { name: "ForceBackgroundSubagentArgs", fields: &[
     one(1, "tool_call_id", String),
 ] };
-static ForceBackgroundSubagentResult: MessageInfo = MessageInfo { name: "ForceBackgroundSubagentResult", fields: &[
+pub(super) static ForceBackgroundSubagentResult: MessageInfo = MessageInfo { name: "ForceBackgroundSubagentResult", fields: &[
     one(1, "status", Enum(&ForceBackgroundSubagentStatus)),
 ] };
-static GenerateImageArgs: MessageInfo = MessageInfo { name: "GenerateImageArgs", fields: &[
+pub(super) static GenerateImageArgs: MessageInfo = MessageInfo { name: "GenerateImageArgs", fields: &[
     one(1, "description", String),
     one(2, "file_path", String),
     many(5, "reference_image_paths", String),
 ] };
-static GenerateImageError: MessageInfo = MessageInfo { name: "GenerateImageError", fields: &[
+pub(super) static GenerateImageError: MessageInfo = MessageInfo { name: "GenerateImageError", fields: &[
     one(1, "error", String),
 ] };
-static GenerateImageResult: MessageInfo = MessageInfo { name: "GenerateImageResult", fields: &[
+pub(super) static GenerateImageResult: MessageInfo = MessageInfo { name: "GenerateImageResult", fields: &[
     one(1, "success", Message(&GenerateImageSuccess)),
     one(2, "error", Message(&GenerateImageError)),
 ] };
-static GenerateImageSuccess: MessageInfo = MessageInfo { name: "GenerateImageSuccess", fields: &[
+pub(super) static GenerateImageSuccess: MessageInfo = MessageInfo { name: "GenerateImageSuccess", fields: &[
     one(1, "file_path", String),
     one(2, "image_data", String),
 ] };
-static GenerateImageToolCall: MessageInfo = MessageInfo { name: "GenerateImageToolCall", fields: &[
+pub(super) static GenerateImageToolCall: MessageInfo = MessageInfo { name: "GenerateImageToolCall", fields: &[
     one(1, "args", Message(&GenerateImageArgs)),
     one(2, "result", Message(&GenerateImageResult)),
 ] };
-static GetAllowedModelIntentsRequest: MessageInfo = MessageInfo { name: "GetAllowedModelIntentsRequest", fields: &[
+pub(super) static GetAllowedModelIntentsRequest: MessageInfo = MessageInfo { name: "GetAllowedModelIntentsRequest", fields: &[
 ] };
-static GetAllowedModelIntentsResponse: MessageInfo = MessageInfo { name: "GetAllowedModelIntentsResponse", fields: &[
+pub(super) static GetAllowedModelIntentsResponse: MessageInfo = MessageInfo { name: "GetAllowedModelIntentsResponse", fields: &[
     many(1, "model_intents", String),
 ] };
-static GetBlobArgs: MessageInfo = MessageInfo { name: "GetBlobArgs", fields: &[
+pub(super) static GetBlobArgs: MessageInfo = MessageInfo { name: "GetBlobArgs", fields: &[
     one(1, "blob_id", Bytes),
 ] };
-static GetBlobResult: MessageInfo = MessageInfo { name: "GetBlobResult", fields: &[
+pub(super) static GetBlobResult: MessageInfo = MessageInfo { name: "GetBlobResult", fields: &[
     one(1, "blob_data", Bytes),
 ] };
-static GetDefaultModelForCliRequest: MessageInfo = MessageInfo { name: "GetDefaultModelForCliRequest", fields: &[
+pub(super) static GetDefaultModelForCliRequest: MessageInfo = MessageInfo { name: "GetDefaultModelForCliRequest", fields: &[
 ] };
-static GetDefaultModelForCliResponse: MessageInfo = MessageInfo { name: "GetDefaultModelForCliResponse", fields: &[
+pub(super) static GetDefaultModelForCliResponse: MessageInfo = MessageInfo { name: "GetDefaultModelForCliResponse", fields: &[
     one(1, "model", Message(&ModelDetails)),
 ] };
-static GetDiffRequest: MessageInfo = MessageInfo { name: "GetDiffRequest", fields: &[
+pub(super) static GetDiffRequest: MessageInfo = MessageInfo { name: "GetDiffRequest", fields: &[
     one(1, "cwd", String),
     one(2, "ref", String),
     one(3, "base_ref", String),
@@ -1555,46 +1555,46 @@ static GetDiffRequest: MessageInfo = MessageInfo { name: "GetDiffRequest", field
     one(13, "return_head_sha", Bool),
     one(14, "max_response_bytes", Int32),
 ] };
-static GetDiffResponse: MessageInfo = MessageInfo { name: "GetDiffResponse", fields: &[
+pub(super) static GetDiffResponse: MessageInfo = MessageInfo { name: "GetDiffResponse", fields: &[
     one(1, "diff", Message(&GitDiff)),
     many(2, "submodule_diffs", Message(&GetDiffResponse_SubmoduleDiff)),
     one(3, "patch_id", String),
     one(4, "head_sha", String),
     one(5, "has_uncommitted_changes", Bool),
 ] };
-static GetDiffResponse_SubmoduleDiff: MessageInfo = MessageInfo { name: "GetDiffResponse_SubmoduleDiff", fields: &[
+pub(super) static GetDiffResponse_SubmoduleDiff: MessageInfo = MessageInfo { name: "GetDiffResponse_SubmoduleDiff", fields: &[
     one(1, "relative_path", String),
     one(2, "diff", Message(&GitDiff)),
     one(3, "errored", Bool),
 ] };
-static GetUsableModelsRequest: MessageInfo = MessageInfo { name: "GetUsableModelsRequest", fields: &[
+pub(super) static GetUsableModelsRequest: MessageInfo = MessageInfo { name: "GetUsableModelsRequest", fields: &[
     many(1, "custom_model_ids", String),
 ] };
-static GetUsableModelsResponse: MessageInfo = MessageInfo { name: "GetUsableModelsResponse", fields: &[
+pub(super) static GetUsableModelsResponse: MessageInfo = MessageInfo { name: "GetUsableModelsResponse", fields: &[
     many(1, "models", Message(&ModelDetails)),
 ] };
-static GitDiff: MessageInfo = MessageInfo { name: "GitDiff", fields: &[
+pub(super) static GitDiff: MessageInfo = MessageInfo { name: "GitDiff", fields: &[
     many(1, "diffs", Message(&FileDiff)),
     one(2, "diff_type", Enum(&GitDiff_DiffType)),
 ] };
-static GitRepoInfo: MessageInfo = MessageInfo { name: "GitRepoInfo", fields: &[
+pub(super) static GitRepoInfo: MessageInfo = MessageInfo { name: "GitRepoInfo", fields: &[
     one(1, "path", String),
     one(2, "status", String),
     one(3, "branch_name", String),
     one(4, "remote_url", String),
 ] };
-static GlobToolCall: MessageInfo = MessageInfo { name: "GlobToolCall", fields: &[
+pub(super) static GlobToolCall: MessageInfo = MessageInfo { name: "GlobToolCall", fields: &[
     one(1, "args", Bytes),
     one(2, "result", Message(&GlobToolResult)),
 ] };
-static GlobToolError: MessageInfo = MessageInfo { name: "GlobToolError", fields: &[
+pub(super) static GlobToolError: MessageInfo = MessageInfo { name: "GlobToolError", fields: &[
     one(1, "error", String),
 ] };
-static GlobToolResult: MessageInfo = MessageInfo { name: "GlobToolResult", fields: &[
+pub(super) static GlobToolResult: MessageInfo = MessageInfo { name: "GlobToolResult", fields: &[
     one(1, "success", Message(&GlobToolSuccess)),
     one(2, "error", Message(&GlobToolError)),
 ] };
-static GlobToolSuccess: MessageInfo = MessageInfo { name: "GlobToolSuccess", fields: &[
+pub(super) static GlobToolSuccess: MessageInfo = MessageInfo { name: "GlobToolSuccess", fields: &[
     one(1, "pattern", String),
     one(2, "path", String),
     many(3, "files", String),
@@ -1602,7 +1602,7 @@ static GlobToolSuccess: MessageInfo = MessageInfo { name: "GlobToolSuccess", fie
     one(5, "client_truncated", Bool),
     one(6, "ripgrep_truncated", Bool),
 ] };
-static GrepArgs: MessageInfo = MessageInfo { name: "GrepArgs", fields: &[
+pub(super) static GrepArgs: MessageInfo = MessageInfo { name: "GrepArgs", fields: &[
     one(1, "pattern", String),
     one(2, "path", String),
     one(3, "glob", String),
@@ -1620,13 +1620,13 @@ static GrepArgs: MessageInfo = MessageInfo { name: "GrepArgs", fields: &[
     one(15, "sandbox_policy", Message(&SandboxPolicy)),
     one(16, "offset", Int32),
 ] };
-static GrepContentMatch: MessageInfo = MessageInfo { name: "GrepContentMatch", fields: &[
+pub(super) static GrepContentMatch: MessageInfo = MessageInfo { name: "GrepContentMatch", fields: &[
     one(1, "line_number", Int32),
     one(2, "content", String),
     one(3, "content_truncated", Bool),
     one(4, "is_context_line", Bool),
 ] };
-static GrepContentResult: MessageInfo = MessageInfo { name: "GrepContentResult", fields: &[
+pub(super) static GrepContentResult: MessageInfo = MessageInfo { name: "GrepContentResult", fields: &[
     many(1, "matches", Message(&GrepFileMatch)),
     one(2, "total_lines", Int32),
     one(3, "total_matched_lines", Int32),
@@ -1635,7 +1635,7 @@ static GrepContentResult: MessageInfo = MessageInfo { name: "GrepContentResult",
     one(6, "head_limit_applied", Int32),
     one(7, "offset_applied", Int32),
 ] };
-static GrepCountResult: MessageInfo = MessageInfo { name: "GrepCountResult", fields: &[
+pub(super) static GrepCountResult: MessageInfo = MessageInfo { name: "GrepCountResult", fields: &[
     many(1, "counts", Message(&GrepFileCount)),
     one(2, "total_files", Int32),
     one(3, "total_matches", Int32),
@@ -1644,18 +1644,18 @@ static GrepCountResult: MessageInfo = MessageInfo { name: "GrepCountResult", fie
     one(6, "head_limit_applied", Int32),
     one(7, "offset_applied", Int32),
 ] };
-static GrepError: MessageInfo = MessageInfo { name: "GrepError", fields: &[
+pub(super) static GrepError: MessageInfo = MessageInfo { name: "GrepError", fields: &[
     one(1, "error", String),
 ] };
-static GrepFileCount: MessageInfo = MessageInfo { name: "GrepFileCount", fields: &[
+pub(super) static GrepFileCount: MessageInfo = MessageInfo { name: "GrepFileCount", fields: &[
     one(1, "file", String),
     one(2, "count", Int32),
 ] };
-static GrepFileMatch: MessageInfo = MessageInfo { name: "GrepFileMatch", fields: &[
+pub(super) static GrepFileMatch: MessageInfo = MessageInfo { name: "GrepFileMatch", fields: &[
     one(1, "file", String),
     many(2, "matches", Message(&GrepContentMatch)),
 ] };
-static GrepFilesResult: MessageInfo = MessageInfo { name: "GrepFilesResult", fields: &[
+pub(super) static GrepFilesResult: MessageInfo = MessageInfo { name: "GrepFilesResult", fields: &[
     many(1, "files", String),
     one(2, "total_files", Int32),
     one(3, "client_truncated", Bool),
@@ -1663,33 +1663,33 @@ static GrepFilesResult: MessageInfo = MessageInfo { name: "GrepFilesResult", fie
     one(5, "head_limit_applied", Int32),
     one(6, "offset_applied", Int32),
 ] };
-static GrepResult: MessageInfo = MessageInfo { name: "GrepResult", fields: &[
+pub(super) static GrepResult: MessageInfo = MessageInfo { name: "GrepResult", fields: &[
     one(1, "success", Message(&GrepSuccess)),
     one(2, "error", Message(&GrepError)),
 ] };
-static GrepSuccess: MessageInfo = MessageInfo { name: "GrepSuccess", fields: &[
+pub(super) static GrepSuccess: MessageInfo = MessageInfo { name: "GrepSuccess", fields: &[
     one(1, "pattern", String),
     one(2, "path", String),
     one(3, "output_mode", String),
     map(4, "workspace_results", Message(&GrepUnionResult)),
     one(5, "active_editor_result", Message(&GrepUnionResult)),
 ] };
-static GrepToolCall: MessageInfo = MessageInfo { name: "GrepToolCall", fields: &[
+pub(super) static GrepToolCall: MessageInfo = MessageInfo { name: "GrepToolCall", fields: &[
     one(1, "args", Message(&GrepArgs)),
     one(2, "result", Message(&GrepResult)),
 ] };
-static GrepUnionResult: MessageInfo = MessageInfo { name: "GrepUnionResult", fields: &[
+pub(super) static GrepUnionResult: MessageInfo = MessageInfo { name: "GrepUnionResult", fields: &[
     one(1, "count", Message(&GrepCountResult)),
     one(2, "files", Message(&GrepFilesResult)),
     one(3, "content", Message(&GrepContentResult)),
 ] };
-static HeartbeatUpdate: MessageInfo = MessageInfo { name: "HeartbeatUpdate", fields: &[
+pub(super) static HeartbeatUpdate: MessageInfo = MessageInfo { name: "HeartbeatUpdate", fields: &[
 ] };
-static HookAdditionalContext: MessageInfo = MessageInfo { name: "HookAdditionalContext", fields: &[
+pub(super) static HookAdditionalContext: MessageInfo = MessageInfo { name: "HookAdditionalContext", fields: &[
     one(1, "hook_event_name", String),
     one(2, "content", String),
 ] };
-static InteractionQuery: MessageInfo = MessageInfo { name: "InteractionQuery", fields: &[
+pub(super) static InteractionQuery: MessageInfo = MessageInfo { name: "InteractionQuery", fields: &[
     one(1, "id", Uint32),
     one(2, "web_search_request_query", Message(&WebSearchRequestQuery)),
     one(3, "ask_question_interaction_query", Message(&AskQuestionInteractionQuery)),
@@ -1699,7 +1699,7 @@ static InteractionQuery: MessageInfo = MessageInfo { name: "InteractionQuery", f
     one(7, "create_plan_request_query", Message(&CreatePlanRequestQuery)),
     one(8, "setup_vm_environment_args", Message(&SetupVmEnvironmentArgs)),
 ] };
-static InteractionResponse: MessageInfo = MessageInfo { name: "InteractionResponse", fields: &[
+pub(super) static InteractionResponse: MessageInfo = MessageInfo { name: "InteractionResponse", fields: &[
     one(1, "id", Uint32),
     one(2, "web_search_request_response", Message(&WebSearchRequestResponse)),
     one(3, "ask_question_interaction_response", Message(&AskQuestionInteractionResponse)),
@@ -1709,7 +1709,7 @@ static InteractionResponse: MessageInfo = MessageInfo { name: "InteractionRespon
     one(7, "create_plan_request_response", Message(&CreatePlanRequestResponse)),
     one(8, "setup_vm_environment_result", Message(&SetupVmEnvironmentResult)),
 ] };
-static InteractionUpdate: MessageInfo = MessageInfo { name: "InteractionUpdate", fields: &[
+pub(super) static InteractionUpdate: MessageInfo = MessageInfo { name: "InteractionUpdate", fields: &[
     one(1, "text_delta", Message(&TextDeltaUpdate)),
     one(2, "tool_call_started", Message(&ToolCallStartedUpdate)),
     one(3, "tool_call_completed", Message(&ToolCallCompletedUpdate)),
@@ -1728,35 +1728,35 @@ static InteractionUpdate: MessageInfo = MessageInfo { name: "InteractionUpdate",
     one(16, "step_started", Message(&StepStartedUpdate)),
     one(17, "step_completed", Message(&StepCompletedUpdate)),
 ] };
-static InvocationContext: MessageInfo = MessageInfo { name: "InvocationContext", fields: &[
+pub(super) static InvocationContext: MessageInfo = MessageInfo { name: "InvocationContext", fields: &[
     one(1, "slack_thread", Message(&InvocationContext_SlackThread)),
     one(2, "github_pr", Message(&InvocationContext_GithubPR)),
     one(3, "ide_state", Message(&InvocationContext_IdeState)),
     one(10, "blob_id", Bytes),
 ] };
-static InvocationContext_GithubPR: MessageInfo = MessageInfo { name: "InvocationContext_GithubPR", fields: &[
+pub(super) static InvocationContext_GithubPR: MessageInfo = MessageInfo { name: "InvocationContext_GithubPR", fields: &[
     one(1, "title", String),
     one(2, "description", String),
     one(3, "comments", String),
     one(4, "ci_failures", String),
 ] };
-static InvocationContext_IdeState: MessageInfo = MessageInfo { name: "InvocationContext_IdeState", fields: &[
+pub(super) static InvocationContext_IdeState: MessageInfo = MessageInfo { name: "InvocationContext_IdeState", fields: &[
     many(1, "visible_files", Message(&InvocationContext_IdeState_File)),
     many(2, "recently_viewed_files", Message(&InvocationContext_IdeState_File)),
     many(3, "currently_viewed_prs", Message(&InvocationContext_IdeState_ViewedPullRequest)),
 ] };
-static InvocationContext_IdeState_File: MessageInfo = MessageInfo { name: "InvocationContext_IdeState_File", fields: &[
+pub(super) static InvocationContext_IdeState_File: MessageInfo = MessageInfo { name: "InvocationContext_IdeState_File", fields: &[
     one(1, "path", String),
     one(2, "relative_path", String),
     one(3, "cursor_position", Message(&InvocationContext_IdeState_File_CursorPosition)),
     one(4, "total_lines", Int32),
     one(5, "active_command", String),
 ] };
-static InvocationContext_IdeState_File_CursorPosition: MessageInfo = MessageInfo { name: "InvocationContext_IdeState_File_CursorPosition", fields: &[
+pub(super) static InvocationContext_IdeState_File_CursorPosition: MessageInfo = MessageInfo { name: "InvocationContext_IdeState_File_CursorPosition", fields: &[
     one(1, "line", Int32),
     one(2, "text", String),
 ] };
-static InvocationContext_IdeState_ViewedPullRequest: MessageInfo = MessageInfo { name: "InvocationContext_IdeState_ViewedPullRequest", fields: &[
+pub(super) static InvocationContext_IdeState_ViewedPullRequest: MessageInfo = MessageInfo { name: "InvocationContext_IdeState_ViewedPullRequest", fields: &[
     one(1, "number", Int32),
     one(2, "url", String),
     one(3, "title", String),
@@ -1764,39 +1764,39 @@ static InvocationContext_IdeState_ViewedPullRequest: MessageInfo = MessageInfo {
     one(5, "summary_json", String),
     one(6, "description", String),
 ] };
-static InvocationContext_SlackThread: MessageInfo = MessageInfo { name: "InvocationContext_SlackThread", fields: &[
+pub(super) static InvocationContext_SlackThread: MessageInfo = MessageInfo { name: "InvocationContext_SlackThread", fields: &[
     one(1, "thread", String),
     one(2, "channel_name", String),
     one(3, "channel_purpose", String),
     one(4, "channel_topic", String),
 ] };
-static KeyAction: MessageInfo = MessageInfo { name: "KeyAction", fields: &[
+pub(super) static KeyAction: MessageInfo = MessageInfo { name: "KeyAction", fields: &[
     one(1, "key", String),
     one(2, "hold_duration_ms", Int32),
 ] };
-static KvClientMessage: MessageInfo = MessageInfo { name: "KvClientMessage", fields: &[
+pub(super) static KvClientMessage: MessageInfo = MessageInfo { name: "KvClientMessage", fields: &[
     one(1, "id", Uint32),
     one(2, "get_blob_result", Message(&GetBlobResult)),
     one(3, "set_blob_result", Message(&SetBlobResult)),
 ] };
-static KvServerMessage: MessageInfo = MessageInfo { name: "KvServerMessage", fields: &[
+pub(super) static KvServerMessage: MessageInfo = MessageInfo { name: "KvServerMessage", fields: &[
     one(1, "id", Uint32),
     one(2, "get_blob_args", Message(&GetBlobArgs)),
     one(3, "set_blob_args", Message(&SetBlobArgs)),
     one(4, "span_context", Message(&SpanContext)),
 ] };
-static ListMcpResourcesError: MessageInfo = MessageInfo { name: "ListMcpResourcesError", fields: &[
+pub(super) static ListMcpResourcesError: MessageInfo = MessageInfo { name: "ListMcpResourcesError", fields: &[
     one(1, "error", String),
 ] };
-static ListMcpResourcesExecArgs: MessageInfo = MessageInfo { name: "ListMcpResourcesExecArgs", fields: &[
+pub(super) static ListMcpResourcesExecArgs: MessageInfo = MessageInfo { name: "ListMcpResourcesExecArgs", fields: &[
     one(1, "server", String),
 ] };
-static ListMcpResourcesExecResult: MessageInfo = MessageInfo { name: "ListMcpResourcesExecResult", fields: &[
+pub(super) static ListMcpResourcesExecResult: MessageInfo = MessageInfo { name: "ListMcpResourcesExecResult", fields: &[
     one(1, "success", Message(&ListMcpResourcesSuccess)),
     one(2, "error", Message(&ListMcpResourcesError)),
     one(3, "rejected", Message(&ListMcpResourcesRejected)),
 ] };
-static ListMcpResourcesExecResult_McpResource: MessageInfo = MessageInfo { name: "ListMcpResourcesExecResult_McpResource", fields: &[
+pub(super) static ListMcpResourcesExecResult_McpResource: MessageInfo = MessageInfo { name: "ListMcpResourcesExecResult_McpResource", fields: &[
     one(1, "uri", String),
     one(2, "name", String),
     one(3, "description", String),
@@ -1804,24 +1804,24 @@ static ListMcpResourcesExecResult_McpResource: MessageInfo = MessageInfo { name:
     one(5, "server", String),
     map(6, "annotations", String),
 ] };
-static ListMcpResourcesRejected: MessageInfo = MessageInfo { name: "ListMcpResourcesRejected", fields: &[
+pub(super) static ListMcpResourcesRejected: MessageInfo = MessageInfo { name: "ListMcpResourcesRejected", fields: &[
     one(1, "reason", String),
 ] };
-static ListMcpResourcesSuccess: MessageInfo = MessageInfo { name: "ListMcpResourcesSuccess", fields: &[
+pub(super) static ListMcpResourcesSuccess: MessageInfo = MessageInfo { name: "ListMcpResourcesSuccess", fields: &[
     many(1, "resources", Message(&ListMcpResourcesExecResult_McpResource)),
 ] };
-static ListMcpResourcesToolCall: MessageInfo = MessageInfo { name: "ListMcpResourcesToolCall", fields: &[
+pub(super) static ListMcpResourcesToolCall: MessageInfo = MessageInfo { name: "ListMcpResourcesToolCall", fields: &[
     one(1, "args", Message(&ListMcpResourcesExecArgs)),
     one(2, "result", Message(&ListMcpResourcesExecResult)),
 ] };
-static LsArgs: MessageInfo = MessageInfo { name: "LsArgs", fields: &[
+pub(super) static LsArgs: MessageInfo = MessageInfo { name: "LsArgs", fields: &[
     one(1, "path", String),
     many(2, "ignore", String),
     one(3, "tool_call_id", String),
     one(4, "sandbox_policy", Message(&SandboxPolicy)),
     one(5, "timeout_ms", Uint32),
 ] };
-static LsDirectoryTreeNode: MessageInfo = MessageInfo { name: "LsDirectoryTreeNode", fields: &[
+pub(super) static LsDirectoryTreeNode: MessageInfo = MessageInfo { name: "LsDirectoryTreeNode", fields: &[
     one(1, "abs_path", String),
     many(2, "children_dirs", Message(&LsDirectoryTreeNode)),
     many(3, "children_files", Message(&LsDirectoryTreeNode_File)),
@@ -1829,45 +1829,45 @@ static LsDirectoryTreeNode: MessageInfo = MessageInfo { name: "LsDirectoryTreeNo
     map(5, "full_subtree_extension_counts", Int32),
     one(6, "num_files", Int32),
 ] };
-static LsDirectoryTreeNode_File: MessageInfo = MessageInfo { name: "LsDirectoryTreeNode_File", fields: &[
+pub(super) static LsDirectoryTreeNode_File: MessageInfo = MessageInfo { name: "LsDirectoryTreeNode_File", fields: &[
     one(1, "name", String),
     one(2, "terminal_metadata", Message(&TerminalMetadata)),
 ] };
-static LsError: MessageInfo = MessageInfo { name: "LsError", fields: &[
+pub(super) static LsError: MessageInfo = MessageInfo { name: "LsError", fields: &[
     one(1, "path", String),
     one(2, "error", String),
 ] };
-static LsRejected: MessageInfo = MessageInfo { name: "LsRejected", fields: &[
+pub(super) static LsRejected: MessageInfo = MessageInfo { name: "LsRejected", fields: &[
     one(1, "path", String),
     one(2, "reason", String),
 ] };
-static LsResult: MessageInfo = MessageInfo { name: "LsResult", fields: &[
+pub(super) static LsResult: MessageInfo = MessageInfo { name: "LsResult", fields: &[
     one(1, "success", Message(&LsSuccess)),
     one(2, "error", Message(&LsError)),
     one(3, "rejected", Message(&LsRejected)),
     one(4, "timeout", Message(&LsTimeout)),
 ] };
-static LsSuccess: MessageInfo = MessageInfo { name: "LsSuccess", fields: &[
+pub(super) static LsSuccess: MessageInfo = MessageInfo { name: "LsSuccess", fields: &[
     one(1, "directory_tree_root", Message(&LsDirectoryTreeNode)),
 ] };
-static LsTimeout: MessageInfo = MessageInfo { name: "LsTimeout", fields: &[
+pub(super) static LsTimeout: MessageInfo = MessageInfo { name: "LsTimeout", fields: &[
     one(1, "directory_tree_root", Message(&LsDirectoryTreeNode)),
 ] };
-static LsToolCall: MessageInfo = MessageInfo { name: "LsToolCall", fields: &[
+pub(super) static LsToolCall: MessageInfo = MessageInfo { name: "LsToolCall", fields: &[
     one(1, "args", Message(&LsArgs)),
     one(2, "result", Message(&LsResult)),
 ] };
-static McpAllowlistPrecheckArgs: MessageInfo = MessageInfo { name: "McpAllowlistPrecheckArgs", fields: &[
+pub(super) static McpAllowlistPrecheckArgs: MessageInfo = MessageInfo { name: "McpAllowlistPrecheckArgs", fields: &[
     one(1, "provider_identifier", String),
     one(2, "tool_name", String),
     one(3, "tool_call_id", String),
 ] };
-static McpAllowlistPrecheckResult: MessageInfo = MessageInfo { name: "McpAllowlistPrecheckResult", fields: &[
+pub(super) static McpAllowlistPrecheckResult: MessageInfo = MessageInfo { name: "McpAllowlistPrecheckResult", fields: &[
     one(1, "allowlisted", Bool),
 ] };
-static McpApproved: MessageInfo = MessageInfo { name: "McpApproved", fields: &[
+pub(super) static McpApproved: MessageInfo = MessageInfo { name: "McpApproved", fields: &[
 ] };
-static McpArgs: MessageInfo = MessageInfo { name: "McpArgs", fields: &[
+pub(super) static McpArgs: MessageInfo = MessageInfo { name: "McpArgs", fields: &[
     one(1, "name", String),
     map(2, "args", Bytes),
     one(3, "tool_call_id", String),
@@ -1878,7 +1878,7 @@ static McpArgs: MessageInfo = MessageInfo { name: "McpArgs", fields: &[
     one(8, "skip_approval", Bool),
     one(9, "server_identifier", String),
 ] };
-static McpDescriptor: MessageInfo = MessageInfo { name: "McpDescriptor", fields: &[
+pub(super) static McpDescriptor: MessageInfo = MessageInfo { name: "McpDescriptor", fields: &[
     one(1, "server_name", String),
     one(2, "server_identifier", String),
     one(3, "folder_path", String),
@@ -1889,32 +1889,32 @@ static McpDescriptor: MessageInfo = MessageInfo { name: "McpDescriptor", fields:
     one(9, "plugin_db_id", String),
     one(10, "marketplace_id", String),
 ] };
-static McpError: MessageInfo = MessageInfo { name: "McpError", fields: &[
+pub(super) static McpError: MessageInfo = MessageInfo { name: "McpError", fields: &[
     one(1, "error", String),
 ] };
-static McpFileSystemOptions: MessageInfo = MessageInfo { name: "McpFileSystemOptions", fields: &[
+pub(super) static McpFileSystemOptions: MessageInfo = MessageInfo { name: "McpFileSystemOptions", fields: &[
     one(1, "enabled", Bool),
     one(2, "workspace_project_dir", String),
     many(3, "mcp_descriptors", Message(&McpDescriptor)),
 ] };
-static McpImageContent: MessageInfo = MessageInfo { name: "McpImageContent", fields: &[
+pub(super) static McpImageContent: MessageInfo = MessageInfo { name: "McpImageContent", fields: &[
     one(1, "data", Bytes),
     one(2, "mime_type", String),
 ] };
-static McpInstructions: MessageInfo = MessageInfo { name: "McpInstructions", fields: &[
+pub(super) static McpInstructions: MessageInfo = MessageInfo { name: "McpInstructions", fields: &[
     one(1, "server_name", String),
     one(2, "instructions", String),
     one(3, "server_identifier", String),
 ] };
-static McpPermissionDenied: MessageInfo = MessageInfo { name: "McpPermissionDenied", fields: &[
+pub(super) static McpPermissionDenied: MessageInfo = MessageInfo { name: "McpPermissionDenied", fields: &[
     one(1, "error", String),
     one(2, "is_readonly", Bool),
 ] };
-static McpRejected: MessageInfo = MessageInfo { name: "McpRejected", fields: &[
+pub(super) static McpRejected: MessageInfo = MessageInfo { name: "McpRejected", fields: &[
     one(1, "reason", String),
     one(2, "is_readonly", Bool),
 ] };
-static McpResult: MessageInfo = MessageInfo { name: "McpResult", fields: &[
+pub(super) static McpResult: MessageInfo = MessageInfo { name: "McpResult", fields: &[
     one(1, "success", Message(&McpSuccess)),
     one(2, "error", Message(&McpError)),
     one(3, "rejected", Message(&McpRejected)),
@@ -1923,26 +1923,26 @@ static McpResult: MessageInfo = MessageInfo { name: "McpResult", fields: &[
     one(6, "server_not_found", Message(&McpServerNotFound)),
     one(7, "approved", Message(&McpApproved)),
 ] };
-static McpServerNotFound: MessageInfo = MessageInfo { name: "McpServerNotFound", fields: &[
+pub(super) static McpServerNotFound: MessageInfo = MessageInfo { name: "McpServerNotFound", fields: &[
     one(1, "name", String),
     many(2, "available_servers", String),
 ] };
-static McpStateError: MessageInfo = MessageInfo { name: "McpStateError", fields: &[
+pub(super) static McpStateError: MessageInfo = MessageInfo { name: "McpStateError", fields: &[
     one(1, "error", String),
 ] };
-static McpStateExecArgs: MessageInfo = MessageInfo { name: "McpStateExecArgs", fields: &[
+pub(super) static McpStateExecArgs: MessageInfo = MessageInfo { name: "McpStateExecArgs", fields: &[
     many(1, "server_identifiers", String),
     one(2, "kick_only", Bool),
 ] };
-static McpStateExecResult: MessageInfo = MessageInfo { name: "McpStateExecResult", fields: &[
+pub(super) static McpStateExecResult: MessageInfo = MessageInfo { name: "McpStateExecResult", fields: &[
     one(1, "success", Message(&McpStateSuccess)),
     one(2, "error", Message(&McpStateError)),
     one(3, "rejected", Message(&McpStateRejected)),
 ] };
-static McpStateRejected: MessageInfo = MessageInfo { name: "McpStateRejected", fields: &[
+pub(super) static McpStateRejected: MessageInfo = MessageInfo { name: "McpStateRejected", fields: &[
     one(1, "reason", String),
 ] };
-static McpStateServer: MessageInfo = MessageInfo { name: "McpStateServer", fields: &[
+pub(super) static McpStateServer: MessageInfo = MessageInfo { name: "McpStateServer", fields: &[
     one(1, "server_name", String),
     one(2, "server_identifier", String),
     one(3, "plugin", String),
@@ -1951,23 +1951,23 @@ static McpStateServer: MessageInfo = MessageInfo { name: "McpStateServer", field
     many(6, "instructions", Message(&McpInstructions)),
     one(7, "status", String),
 ] };
-static McpStateSuccess: MessageInfo = MessageInfo { name: "McpStateSuccess", fields: &[
+pub(super) static McpStateSuccess: MessageInfo = MessageInfo { name: "McpStateSuccess", fields: &[
     many(1, "servers", Message(&McpStateServer)),
 ] };
-static McpSuccess: MessageInfo = MessageInfo { name: "McpSuccess", fields: &[
+pub(super) static McpSuccess: MessageInfo = MessageInfo { name: "McpSuccess", fields: &[
     many(1, "content", Message(&McpToolResultContentItem)),
     one(2, "is_error", Bool),
 ] };
-static McpTextContent: MessageInfo = MessageInfo { name: "McpTextContent", fields: &[
+pub(super) static McpTextContent: MessageInfo = MessageInfo { name: "McpTextContent", fields: &[
     one(1, "text", String),
     one(2, "output_location", Message(&OutputLocation)),
 ] };
-static McpToolCall: MessageInfo = MessageInfo { name: "McpToolCall", fields: &[
+pub(super) static McpToolCall: MessageInfo = MessageInfo { name: "McpToolCall", fields: &[
     one(1, "args", Message(&McpArgs)),
     one(2, "result", Message(&McpToolResult)),
     one(3, "description", String),
 ] };
-static McpToolDefinition: MessageInfo = MessageInfo { name: "McpToolDefinition", fields: &[
+pub(super) static McpToolDefinition: MessageInfo = MessageInfo { name: "McpToolDefinition", fields: &[
     one(1, "name", String),
     one(2, "description", String),
     one(3, "input_schema", Bytes),
@@ -1975,34 +1975,34 @@ static McpToolDefinition: MessageInfo = MessageInfo { name: "McpToolDefinition",
     one(5, "tool_name", String),
     one(6, "input_schema_json", String),
 ] };
-static McpToolDescriptor: MessageInfo = MessageInfo { name: "McpToolDescriptor", fields: &[
+pub(super) static McpToolDescriptor: MessageInfo = MessageInfo { name: "McpToolDescriptor", fields: &[
     one(1, "tool_name", String),
     one(2, "definition_path", String),
     one(3, "description", String),
     one(5, "input_schema_json", String),
 ] };
-static McpToolError: MessageInfo = MessageInfo { name: "McpToolError", fields: &[
+pub(super) static McpToolError: MessageInfo = MessageInfo { name: "McpToolError", fields: &[
     one(1, "error", String),
     one(2, "read_tool_def_reminder", String),
 ] };
-static McpToolNotFound: MessageInfo = MessageInfo { name: "McpToolNotFound", fields: &[
+pub(super) static McpToolNotFound: MessageInfo = MessageInfo { name: "McpToolNotFound", fields: &[
     one(1, "name", String),
     many(2, "available_tools", String),
 ] };
-static McpToolResult: MessageInfo = MessageInfo { name: "McpToolResult", fields: &[
+pub(super) static McpToolResult: MessageInfo = MessageInfo { name: "McpToolResult", fields: &[
     one(1, "success", Message(&McpSuccess)),
     one(2, "error", Message(&McpToolError)),
     one(3, "rejected", Message(&McpRejected)),
     one(4, "permission_denied", Message(&McpPermissionDenied)),
 ] };
-static McpToolResultContentItem: MessageInfo = MessageInfo { name: "McpToolResultContentItem", fields: &[
+pub(super) static McpToolResultContentItem: MessageInfo = MessageInfo { name: "McpToolResultContentItem", fields: &[
     one(1, "text", Message(&McpTextContent)),
     one(2, "image", Message(&McpImageContent)),
 ] };
-static McpTools: MessageInfo = MessageInfo { name: "McpTools", fields: &[
+pub(super) static McpTools: MessageInfo = MessageInfo { name: "McpTools", fields: &[
     many(1, "mcp_tools", Message(&McpToolDefinition)),
 ] };
-static ModelDetails: MessageInfo = MessageInfo { name: "ModelDetails", fields: &[
+pub(super) static ModelDetails: MessageInfo = MessageInfo { name: "ModelDetails", fields: &[
     one(1, "model_id", String),
     one(2, "thinking_details", Message(&ThinkingDetails)),
     one(3, "display_model_id", String),
@@ -2014,109 +2014,109 @@ static ModelDetails: MessageInfo = MessageInfo { name: "ModelDetails", fields: &
     one(9, "azure_credentials", Message(&AzureCredentials)),
     one(10, "bedrock_credentials", Message(&BedrockCredentials)),
 ] };
-static MouseDownAction: MessageInfo = MessageInfo { name: "MouseDownAction", fields: &[
+pub(super) static MouseDownAction: MessageInfo = MessageInfo { name: "MouseDownAction", fields: &[
     one(1, "button", Int32),
 ] };
-static MouseMoveAction: MessageInfo = MessageInfo { name: "MouseMoveAction", fields: &[
+pub(super) static MouseMoveAction: MessageInfo = MessageInfo { name: "MouseMoveAction", fields: &[
     one(1, "coordinate", Message(&Coordinate)),
 ] };
-static MouseUpAction: MessageInfo = MessageInfo { name: "MouseUpAction", fields: &[
+pub(super) static MouseUpAction: MessageInfo = MessageInfo { name: "MouseUpAction", fields: &[
     one(1, "button", Int32),
 ] };
-static NameAgentRequest: MessageInfo = MessageInfo { name: "NameAgentRequest", fields: &[
+pub(super) static NameAgentRequest: MessageInfo = MessageInfo { name: "NameAgentRequest", fields: &[
     one(1, "user_message", String),
 ] };
-static NameAgentResponse: MessageInfo = MessageInfo { name: "NameAgentResponse", fields: &[
+pub(super) static NameAgentResponse: MessageInfo = MessageInfo { name: "NameAgentResponse", fields: &[
     one(1, "name", String),
 ] };
-static OutputLocation: MessageInfo = MessageInfo { name: "OutputLocation", fields: &[
+pub(super) static OutputLocation: MessageInfo = MessageInfo { name: "OutputLocation", fields: &[
     one(1, "file_path", String),
     one(2, "size_bytes", Int64),
     one(3, "line_count", Int64),
 ] };
-static PartialToolCallUpdate: MessageInfo = MessageInfo { name: "PartialToolCallUpdate", fields: &[
+pub(super) static PartialToolCallUpdate: MessageInfo = MessageInfo { name: "PartialToolCallUpdate", fields: &[
     one(1, "call_id", String),
     one(2, "tool_call", Message(&ToolCall)),
     one(3, "args_text_delta", String),
     one(4, "model_call_id", String),
 ] };
-static Phase: MessageInfo = MessageInfo { name: "Phase", fields: &[
+pub(super) static Phase: MessageInfo = MessageInfo { name: "Phase", fields: &[
     one(1, "name", String),
     many(2, "todos", Message(&TodoItem)),
 ] };
-static PiBashExecArgs: MessageInfo = MessageInfo { name: "PiBashExecArgs", fields: &[
+pub(super) static PiBashExecArgs: MessageInfo = MessageInfo { name: "PiBashExecArgs", fields: &[
     one(1, "command", String),
     one(2, "timeout", Double),
 ] };
-static PiBashExecError: MessageInfo = MessageInfo { name: "PiBashExecError", fields: &[
+pub(super) static PiBashExecError: MessageInfo = MessageInfo { name: "PiBashExecError", fields: &[
     one(1, "error", String),
     one(2, "truncation", Message(&PiTruncation)),
     one(3, "full_output_path", String),
 ] };
-static PiBashExecResult: MessageInfo = MessageInfo { name: "PiBashExecResult", fields: &[
+pub(super) static PiBashExecResult: MessageInfo = MessageInfo { name: "PiBashExecResult", fields: &[
     one(1, "success", Message(&PiBashExecSuccess)),
     one(2, "error", Message(&PiBashExecError)),
 ] };
-static PiBashExecSuccess: MessageInfo = MessageInfo { name: "PiBashExecSuccess", fields: &[
+pub(super) static PiBashExecSuccess: MessageInfo = MessageInfo { name: "PiBashExecSuccess", fields: &[
     one(1, "output", String),
     one(2, "truncation", Message(&PiTruncation)),
     one(3, "full_output_path", String),
 ] };
-static PiBashToolCall: MessageInfo = MessageInfo { name: "PiBashToolCall", fields: &[
+pub(super) static PiBashToolCall: MessageInfo = MessageInfo { name: "PiBashToolCall", fields: &[
     one(1, "args", Message(&PiBashExecArgs)),
     one(2, "result", Message(&PiBashExecResult)),
 ] };
-static PiEditExecArgs: MessageInfo = MessageInfo { name: "PiEditExecArgs", fields: &[
+pub(super) static PiEditExecArgs: MessageInfo = MessageInfo { name: "PiEditExecArgs", fields: &[
     one(1, "path", String),
     many(2, "edits", Message(&PiEditReplacement)),
 ] };
-static PiEditExecError: MessageInfo = MessageInfo { name: "PiEditExecError", fields: &[
+pub(super) static PiEditExecError: MessageInfo = MessageInfo { name: "PiEditExecError", fields: &[
     one(1, "error", String),
 ] };
-static PiEditExecRejected: MessageInfo = MessageInfo { name: "PiEditExecRejected", fields: &[
+pub(super) static PiEditExecRejected: MessageInfo = MessageInfo { name: "PiEditExecRejected", fields: &[
     one(1, "reason", String),
 ] };
-static PiEditExecResult: MessageInfo = MessageInfo { name: "PiEditExecResult", fields: &[
+pub(super) static PiEditExecResult: MessageInfo = MessageInfo { name: "PiEditExecResult", fields: &[
     one(1, "success", Message(&PiEditExecSuccess)),
     one(2, "error", Message(&PiEditExecError)),
     one(3, "rejected", Message(&PiEditExecRejected)),
 ] };
-static PiEditExecSuccess: MessageInfo = MessageInfo { name: "PiEditExecSuccess", fields: &[
+pub(super) static PiEditExecSuccess: MessageInfo = MessageInfo { name: "PiEditExecSuccess", fields: &[
     one(1, "output", String),
     one(2, "diff", String),
     one(3, "patch", String),
     one(4, "first_changed_line", Uint32),
 ] };
-static PiEditReplacement: MessageInfo = MessageInfo { name: "PiEditReplacement", fields: &[
+pub(super) static PiEditReplacement: MessageInfo = MessageInfo { name: "PiEditReplacement", fields: &[
     one(1, "old_text", String),
     one(2, "new_text", String),
 ] };
-static PiEditToolCall: MessageInfo = MessageInfo { name: "PiEditToolCall", fields: &[
+pub(super) static PiEditToolCall: MessageInfo = MessageInfo { name: "PiEditToolCall", fields: &[
     one(1, "args", Message(&PiEditExecArgs)),
     one(2, "result", Message(&PiEditExecResult)),
 ] };
-static PiFindExecArgs: MessageInfo = MessageInfo { name: "PiFindExecArgs", fields: &[
+pub(super) static PiFindExecArgs: MessageInfo = MessageInfo { name: "PiFindExecArgs", fields: &[
     one(1, "pattern", String),
     one(2, "path", String),
     one(3, "limit", Int32),
 ] };
-static PiFindExecError: MessageInfo = MessageInfo { name: "PiFindExecError", fields: &[
+pub(super) static PiFindExecError: MessageInfo = MessageInfo { name: "PiFindExecError", fields: &[
     one(1, "error", String),
 ] };
-static PiFindExecResult: MessageInfo = MessageInfo { name: "PiFindExecResult", fields: &[
+pub(super) static PiFindExecResult: MessageInfo = MessageInfo { name: "PiFindExecResult", fields: &[
     one(1, "success", Message(&PiFindExecSuccess)),
     one(2, "error", Message(&PiFindExecError)),
 ] };
-static PiFindExecSuccess: MessageInfo = MessageInfo { name: "PiFindExecSuccess", fields: &[
+pub(super) static PiFindExecSuccess: MessageInfo = MessageInfo { name: "PiFindExecSuccess", fields: &[
     one(1, "output", String),
     one(2, "truncation", Message(&PiTruncation)),
     one(3, "result_limit_reached", Uint32),
 ] };
-static PiFindToolCall: MessageInfo = MessageInfo { name: "PiFindToolCall", fields: &[
+pub(super) static PiFindToolCall: MessageInfo = MessageInfo { name: "PiFindToolCall", fields: &[
     one(1, "args", Message(&PiFindExecArgs)),
     one(2, "result", Message(&PiFindExecResult)),
 ] };
-static PiGrepExecArgs: MessageInfo = MessageInfo { name: "PiGrepExecArgs", fields: &[
+pub(super) static PiGrepExecArgs: MessageInfo = MessageInfo { name: "PiGrepExecArgs", fields: &[
     one(1, "pattern", String),
     one(2, "path", String),
     one(3, "glob", String),
@@ -2125,64 +2125,64 @@ static PiGrepExecArgs: MessageInfo = MessageInfo { name: "PiGrepExecArgs", field
     one(6, "context", Int32),
     one(7, "limit", Int32),
 ] };
-static PiGrepExecError: MessageInfo = MessageInfo { name: "PiGrepExecError", fields: &[
+pub(super) static PiGrepExecError: MessageInfo = MessageInfo { name: "PiGrepExecError", fields: &[
     one(1, "error", String),
 ] };
-static PiGrepExecResult: MessageInfo = MessageInfo { name: "PiGrepExecResult", fields: &[
+pub(super) static PiGrepExecResult: MessageInfo = MessageInfo { name: "PiGrepExecResult", fields: &[
     one(1, "success", Message(&PiGrepExecSuccess)),
     one(2, "error", Message(&PiGrepExecError)),
 ] };
-static PiGrepExecSuccess: MessageInfo = MessageInfo { name: "PiGrepExecSuccess", fields: &[
+pub(super) static PiGrepExecSuccess: MessageInfo = MessageInfo { name: "PiGrepExecSuccess", fields: &[
     one(1, "output", String),
     one(2, "truncation", Message(&PiTruncation)),
     one(3, "match_limit_reached", Uint32),
     one(4, "lines_truncated", Bool),
 ] };
-static PiGrepToolCall: MessageInfo = MessageInfo { name: "PiGrepToolCall", fields: &[
+pub(super) static PiGrepToolCall: MessageInfo = MessageInfo { name: "PiGrepToolCall", fields: &[
     one(1, "args", Message(&PiGrepExecArgs)),
     one(2, "result", Message(&PiGrepExecResult)),
 ] };
-static PiLsExecArgs: MessageInfo = MessageInfo { name: "PiLsExecArgs", fields: &[
+pub(super) static PiLsExecArgs: MessageInfo = MessageInfo { name: "PiLsExecArgs", fields: &[
     one(1, "path", String),
     one(2, "limit", Int32),
 ] };
-static PiLsExecError: MessageInfo = MessageInfo { name: "PiLsExecError", fields: &[
+pub(super) static PiLsExecError: MessageInfo = MessageInfo { name: "PiLsExecError", fields: &[
     one(1, "error", String),
 ] };
-static PiLsExecResult: MessageInfo = MessageInfo { name: "PiLsExecResult", fields: &[
+pub(super) static PiLsExecResult: MessageInfo = MessageInfo { name: "PiLsExecResult", fields: &[
     one(1, "success", Message(&PiLsExecSuccess)),
     one(2, "error", Message(&PiLsExecError)),
 ] };
-static PiLsExecSuccess: MessageInfo = MessageInfo { name: "PiLsExecSuccess", fields: &[
+pub(super) static PiLsExecSuccess: MessageInfo = MessageInfo { name: "PiLsExecSuccess", fields: &[
     one(1, "output", String),
     one(2, "truncation", Message(&PiTruncation)),
     one(3, "entry_limit_reached", Uint32),
 ] };
-static PiLsToolCall: MessageInfo = MessageInfo { name: "PiLsToolCall", fields: &[
+pub(super) static PiLsToolCall: MessageInfo = MessageInfo { name: "PiLsToolCall", fields: &[
     one(1, "args", Message(&PiLsExecArgs)),
     one(2, "result", Message(&PiLsExecResult)),
 ] };
-static PiReadExecArgs: MessageInfo = MessageInfo { name: "PiReadExecArgs", fields: &[
+pub(super) static PiReadExecArgs: MessageInfo = MessageInfo { name: "PiReadExecArgs", fields: &[
     one(1, "path", String),
     one(2, "offset", Int32),
     one(3, "limit", Int32),
 ] };
-static PiReadExecError: MessageInfo = MessageInfo { name: "PiReadExecError", fields: &[
+pub(super) static PiReadExecError: MessageInfo = MessageInfo { name: "PiReadExecError", fields: &[
     one(1, "error", String),
 ] };
-static PiReadExecResult: MessageInfo = MessageInfo { name: "PiReadExecResult", fields: &[
+pub(super) static PiReadExecResult: MessageInfo = MessageInfo { name: "PiReadExecResult", fields: &[
     one(1, "success", Message(&PiReadExecSuccess)),
     one(2, "error", Message(&PiReadExecError)),
 ] };
-static PiReadExecSuccess: MessageInfo = MessageInfo { name: "PiReadExecSuccess", fields: &[
+pub(super) static PiReadExecSuccess: MessageInfo = MessageInfo { name: "PiReadExecSuccess", fields: &[
     one(1, "output", String),
     one(2, "truncation", Message(&PiTruncation)),
 ] };
-static PiReadToolCall: MessageInfo = MessageInfo { name: "PiReadToolCall", fields: &[
+pub(super) static PiReadToolCall: MessageInfo = MessageInfo { name: "PiReadToolCall", fields: &[
     one(1, "args", Message(&PiReadExecArgs)),
     one(2, "result", Message(&PiReadExecResult)),
 ] };
-static PiTruncation: MessageInfo = MessageInfo { name: "PiTruncation", fields: &[
+pub(super) static PiTruncation: MessageInfo = MessageInfo { name: "PiTruncation", fields: &[
     one(1, "truncated", Bool),
     one(2, "truncated_by", String),
     one(3, "total_lines", Uint32),
@@ -2193,57 +2193,57 @@ static PiTruncation: MessageInfo = MessageInfo { name: "PiTruncation", fields: &
     one(8, "first_line_exceeds_limit", Bool),
     one(9, "last_line_partial", Bool),
 ] };
-static PiWriteExecArgs: MessageInfo = MessageInfo { name: "PiWriteExecArgs", fields: &[
+pub(super) static PiWriteExecArgs: MessageInfo = MessageInfo { name: "PiWriteExecArgs", fields: &[
     one(1, "path", String),
     one(2, "content", String),
 ] };
-static PiWriteExecError: MessageInfo = MessageInfo { name: "PiWriteExecError", fields: &[
+pub(super) static PiWriteExecError: MessageInfo = MessageInfo { name: "PiWriteExecError", fields: &[
     one(1, "error", String),
 ] };
-static PiWriteExecRejected: MessageInfo = MessageInfo { name: "PiWriteExecRejected", fields: &[
+pub(super) static PiWriteExecRejected: MessageInfo = MessageInfo { name: "PiWriteExecRejected", fields: &[
     one(1, "reason", String),
 ] };
-static PiWriteExecResult: MessageInfo = MessageInfo { name: "PiWriteExecResult", fields: &[
+pub(super) static PiWriteExecResult: MessageInfo = MessageInfo { name: "PiWriteExecResult", fields: &[
     one(1, "success", Message(&PiWriteExecSuccess)),
     one(2, "error", Message(&PiWriteExecError)),
     one(3, "rejected", Message(&PiWriteExecRejected)),
 ] };
-static PiWriteExecSuccess: MessageInfo = MessageInfo { name: "PiWriteExecSuccess", fields: &[
+pub(super) static PiWriteExecSuccess: MessageInfo = MessageInfo { name: "PiWriteExecSuccess", fields: &[
     one(1, "output", String),
 ] };
-static PiWriteToolCall: MessageInfo = MessageInfo { name: "PiWriteToolCall", fields: &[
+pub(super) static PiWriteToolCall: MessageInfo = MessageInfo { name: "PiWriteToolCall", fields: &[
     one(1, "args", Message(&PiWriteExecArgs)),
     one(2, "result", Message(&PiWriteExecResult)),
 ] };
-static Position: MessageInfo = MessageInfo { name: "Position", fields: &[
+pub(super) static Position: MessageInfo = MessageInfo { name: "Position", fields: &[
     one(1, "line", Uint32),
     one(2, "column", Uint32),
 ] };
-static PostToolUseFailureRequestQuery: MessageInfo = MessageInfo { name: "PostToolUseFailureRequestQuery", fields: &[
+pub(super) static PostToolUseFailureRequestQuery: MessageInfo = MessageInfo { name: "PostToolUseFailureRequestQuery", fields: &[
 ] };
-static PostToolUseFailureRequestResponse: MessageInfo = MessageInfo { name: "PostToolUseFailureRequestResponse", fields: &[
+pub(super) static PostToolUseFailureRequestResponse: MessageInfo = MessageInfo { name: "PostToolUseFailureRequestResponse", fields: &[
     one(1, "additional_context", String),
 ] };
-static PostToolUseRequestQuery: MessageInfo = MessageInfo { name: "PostToolUseRequestQuery", fields: &[
+pub(super) static PostToolUseRequestQuery: MessageInfo = MessageInfo { name: "PostToolUseRequestQuery", fields: &[
 ] };
-static PostToolUseRequestResponse: MessageInfo = MessageInfo { name: "PostToolUseRequestResponse", fields: &[
+pub(super) static PostToolUseRequestResponse: MessageInfo = MessageInfo { name: "PostToolUseRequestResponse", fields: &[
     one(1, "additional_context", String),
 ] };
-static PreCompactRequestQuery: MessageInfo = MessageInfo { name: "PreCompactRequestQuery", fields: &[
+pub(super) static PreCompactRequestQuery: MessageInfo = MessageInfo { name: "PreCompactRequestQuery", fields: &[
 ] };
-static PreCompactRequestResponse: MessageInfo = MessageInfo { name: "PreCompactRequestResponse", fields: &[
+pub(super) static PreCompactRequestResponse: MessageInfo = MessageInfo { name: "PreCompactRequestResponse", fields: &[
     one(1, "user_message", String),
 ] };
-static PreToolUseRequestQuery: MessageInfo = MessageInfo { name: "PreToolUseRequestQuery", fields: &[
+pub(super) static PreToolUseRequestQuery: MessageInfo = MessageInfo { name: "PreToolUseRequestQuery", fields: &[
 ] };
-static PreToolUseRequestResponse: MessageInfo = MessageInfo { name: "PreToolUseRequestResponse", fields: &[
+pub(super) static PreToolUseRequestResponse: MessageInfo = MessageInfo { name: "PreToolUseRequestResponse", fields: &[
     one(1, "permission", String),
     one(2, "user_message", String),
     one(3, "agent_message", String),
     one(4, "updated_input", String),
     one(5, "additional_context", String),
 ] };
-static PrewarmRequest: MessageInfo = MessageInfo { name: "PrewarmRequest", fields: &[
+pub(super) static PrewarmRequest: MessageInfo = MessageInfo { name: "PrewarmRequest", fields: &[
     one(1, "model_details", Message(&ModelDetails)),
     one(2, "conversation_id", String),
     one(3, "conversation_state", Message(&ConversationStateStructure)),
@@ -2254,72 +2254,72 @@ static PrewarmRequest: MessageInfo = MessageInfo { name: "PrewarmRequest", field
     one(8, "custom_system_prompt", String),
     one(9, "requested_model", Message(&RequestedModel)),
 ] };
-static Range: MessageInfo = MessageInfo { name: "Range", fields: &[
+pub(super) static Range: MessageInfo = MessageInfo { name: "Range", fields: &[
     one(1, "start", Message(&Position)),
     one(2, "end", Message(&Position)),
 ] };
-static ReadArgs: MessageInfo = MessageInfo { name: "ReadArgs", fields: &[
+pub(super) static ReadArgs: MessageInfo = MessageInfo { name: "ReadArgs", fields: &[
     one(1, "path", String),
     one(2, "tool_call_id", String),
     one(4, "offset", Int32),
     one(5, "limit", Uint32),
     one(6, "encoding_hint", String),
 ] };
-static ReadError: MessageInfo = MessageInfo { name: "ReadError", fields: &[
+pub(super) static ReadError: MessageInfo = MessageInfo { name: "ReadError", fields: &[
     one(1, "path", String),
     one(2, "error", String),
 ] };
-static ReadFileNotFound: MessageInfo = MessageInfo { name: "ReadFileNotFound", fields: &[
+pub(super) static ReadFileNotFound: MessageInfo = MessageInfo { name: "ReadFileNotFound", fields: &[
     one(1, "path", String),
 ] };
-static ReadInvalidFile: MessageInfo = MessageInfo { name: "ReadInvalidFile", fields: &[
+pub(super) static ReadInvalidFile: MessageInfo = MessageInfo { name: "ReadInvalidFile", fields: &[
     one(1, "path", String),
     one(2, "reason", String),
 ] };
-static ReadLintsToolArgs: MessageInfo = MessageInfo { name: "ReadLintsToolArgs", fields: &[
+pub(super) static ReadLintsToolArgs: MessageInfo = MessageInfo { name: "ReadLintsToolArgs", fields: &[
     many(1, "paths", String),
 ] };
-static ReadLintsToolCall: MessageInfo = MessageInfo { name: "ReadLintsToolCall", fields: &[
+pub(super) static ReadLintsToolCall: MessageInfo = MessageInfo { name: "ReadLintsToolCall", fields: &[
     one(1, "args", Message(&ReadLintsToolArgs)),
     one(2, "result", Message(&ReadLintsToolResult)),
 ] };
-static ReadLintsToolError: MessageInfo = MessageInfo { name: "ReadLintsToolError", fields: &[
+pub(super) static ReadLintsToolError: MessageInfo = MessageInfo { name: "ReadLintsToolError", fields: &[
     one(1, "error_message", String),
 ] };
-static ReadLintsToolResult: MessageInfo = MessageInfo { name: "ReadLintsToolResult", fields: &[
+pub(super) static ReadLintsToolResult: MessageInfo = MessageInfo { name: "ReadLintsToolResult", fields: &[
     one(1, "success", Message(&ReadLintsToolSuccess)),
     one(2, "error", Message(&ReadLintsToolError)),
 ] };
-static ReadLintsToolSuccess: MessageInfo = MessageInfo { name: "ReadLintsToolSuccess", fields: &[
+pub(super) static ReadLintsToolSuccess: MessageInfo = MessageInfo { name: "ReadLintsToolSuccess", fields: &[
     many(1, "file_diagnostics", Message(&FileDiagnostics)),
     one(2, "total_files", Int32),
     one(3, "total_diagnostics", Int32),
 ] };
-static ReadMcpResourceError: MessageInfo = MessageInfo { name: "ReadMcpResourceError", fields: &[
+pub(super) static ReadMcpResourceError: MessageInfo = MessageInfo { name: "ReadMcpResourceError", fields: &[
     one(1, "uri", String),
     one(2, "error", String),
 ] };
-static ReadMcpResourceExecArgs: MessageInfo = MessageInfo { name: "ReadMcpResourceExecArgs", fields: &[
+pub(super) static ReadMcpResourceExecArgs: MessageInfo = MessageInfo { name: "ReadMcpResourceExecArgs", fields: &[
     one(1, "server", String),
     one(2, "uri", String),
     one(3, "download_path", String),
     one(4, "tool_call_id", String),
     one(5, "smart_mode_approval", Message(&SmartModeApproval)),
 ] };
-static ReadMcpResourceExecResult: MessageInfo = MessageInfo { name: "ReadMcpResourceExecResult", fields: &[
+pub(super) static ReadMcpResourceExecResult: MessageInfo = MessageInfo { name: "ReadMcpResourceExecResult", fields: &[
     one(1, "success", Message(&ReadMcpResourceSuccess)),
     one(2, "error", Message(&ReadMcpResourceError)),
     one(3, "rejected", Message(&ReadMcpResourceRejected)),
     one(4, "not_found", Message(&ReadMcpResourceNotFound)),
 ] };
-static ReadMcpResourceNotFound: MessageInfo = MessageInfo { name: "ReadMcpResourceNotFound", fields: &[
+pub(super) static ReadMcpResourceNotFound: MessageInfo = MessageInfo { name: "ReadMcpResourceNotFound", fields: &[
     one(1, "uri", String),
 ] };
-static ReadMcpResourceRejected: MessageInfo = MessageInfo { name: "ReadMcpResourceRejected", fields: &[
+pub(super) static ReadMcpResourceRejected: MessageInfo = MessageInfo { name: "ReadMcpResourceRejected", fields: &[
     one(1, "uri", String),
     one(2, "reason", String),
 ] };
-static ReadMcpResourceSuccess: MessageInfo = MessageInfo { name: "ReadMcpResourceSuccess", fields: &[
+pub(super) static ReadMcpResourceSuccess: MessageInfo = MessageInfo { name: "ReadMcpResourceSuccess", fields: &[
     one(1, "uri", String),
     one(2, "name", String),
     one(3, "description", String),
@@ -2330,22 +2330,22 @@ static ReadMcpResourceSuccess: MessageInfo = MessageInfo { name: "ReadMcpResourc
     one(8, "download_path", String),
     one(9, "output_location", Message(&OutputLocation)),
 ] };
-static ReadMcpResourceToolCall: MessageInfo = MessageInfo { name: "ReadMcpResourceToolCall", fields: &[
+pub(super) static ReadMcpResourceToolCall: MessageInfo = MessageInfo { name: "ReadMcpResourceToolCall", fields: &[
     one(1, "args", Message(&ReadMcpResourceExecArgs)),
     one(2, "result", Message(&ReadMcpResourceExecResult)),
 ] };
-static ReadPermissionDenied: MessageInfo = MessageInfo { name: "ReadPermissionDenied", fields: &[
+pub(super) static ReadPermissionDenied: MessageInfo = MessageInfo { name: "ReadPermissionDenied", fields: &[
     one(1, "path", String),
 ] };
-static ReadRange: MessageInfo = MessageInfo { name: "ReadRange", fields: &[
+pub(super) static ReadRange: MessageInfo = MessageInfo { name: "ReadRange", fields: &[
     one(1, "start_line", Uint32),
     one(2, "end_line", Uint32),
 ] };
-static ReadRejected: MessageInfo = MessageInfo { name: "ReadRejected", fields: &[
+pub(super) static ReadRejected: MessageInfo = MessageInfo { name: "ReadRejected", fields: &[
     one(1, "path", String),
     one(2, "reason", String),
 ] };
-static ReadResult: MessageInfo = MessageInfo { name: "ReadResult", fields: &[
+pub(super) static ReadResult: MessageInfo = MessageInfo { name: "ReadResult", fields: &[
     one(1, "success", Message(&ReadSuccess)),
     one(2, "error", Message(&ReadError)),
     one(3, "rejected", Message(&ReadRejected)),
@@ -2353,7 +2353,7 @@ static ReadResult: MessageInfo = MessageInfo { name: "ReadResult", fields: &[
     one(5, "permission_denied", Message(&ReadPermissionDenied)),
     one(6, "invalid_file", Message(&ReadInvalidFile)),
 ] };
-static ReadSuccess: MessageInfo = MessageInfo { name: "ReadSuccess", fields: &[
+pub(super) static ReadSuccess: MessageInfo = MessageInfo { name: "ReadSuccess", fields: &[
     one(1, "path", String),
     one(2, "content", String),
     one(3, "total_lines", Int32),
@@ -2363,42 +2363,42 @@ static ReadSuccess: MessageInfo = MessageInfo { name: "ReadSuccess", fields: &[
     one(7, "output_blob_id", Bytes),
     one(8, "range_applied", Bool),
 ] };
-static ReadTodosArgs: MessageInfo = MessageInfo { name: "ReadTodosArgs", fields: &[
+pub(super) static ReadTodosArgs: MessageInfo = MessageInfo { name: "ReadTodosArgs", fields: &[
     many(1, "status_filter", Int32),
     many(2, "id_filter", String),
 ] };
-static ReadTodosError: MessageInfo = MessageInfo { name: "ReadTodosError", fields: &[
+pub(super) static ReadTodosError: MessageInfo = MessageInfo { name: "ReadTodosError", fields: &[
     one(1, "error", String),
 ] };
-static ReadTodosResult: MessageInfo = MessageInfo { name: "ReadTodosResult", fields: &[
+pub(super) static ReadTodosResult: MessageInfo = MessageInfo { name: "ReadTodosResult", fields: &[
     one(1, "success", Message(&ReadTodosSuccess)),
     one(2, "error", Message(&ReadTodosError)),
 ] };
-static ReadTodosSuccess: MessageInfo = MessageInfo { name: "ReadTodosSuccess", fields: &[
+pub(super) static ReadTodosSuccess: MessageInfo = MessageInfo { name: "ReadTodosSuccess", fields: &[
     many(1, "todos", Message(&TodoItem)),
     one(2, "total_count", Int32),
 ] };
-static ReadTodosToolCall: MessageInfo = MessageInfo { name: "ReadTodosToolCall", fields: &[
+pub(super) static ReadTodosToolCall: MessageInfo = MessageInfo { name: "ReadTodosToolCall", fields: &[
     one(1, "args", Message(&ReadTodosArgs)),
     one(2, "result", Message(&ReadTodosResult)),
 ] };
-static ReadToolArgs: MessageInfo = MessageInfo { name: "ReadToolArgs", fields: &[
+pub(super) static ReadToolArgs: MessageInfo = MessageInfo { name: "ReadToolArgs", fields: &[
     one(1, "path", String),
     one(2, "offset", Int32),
     one(3, "limit", Int32),
 ] };
-static ReadToolCall: MessageInfo = MessageInfo { name: "ReadToolCall", fields: &[
+pub(super) static ReadToolCall: MessageInfo = MessageInfo { name: "ReadToolCall", fields: &[
     one(1, "args", Message(&ReadToolArgs)),
     one(2, "result", Message(&ReadToolResult)),
 ] };
-static ReadToolError: MessageInfo = MessageInfo { name: "ReadToolError", fields: &[
+pub(super) static ReadToolError: MessageInfo = MessageInfo { name: "ReadToolError", fields: &[
     one(1, "error_message", String),
 ] };
-static ReadToolResult: MessageInfo = MessageInfo { name: "ReadToolResult", fields: &[
+pub(super) static ReadToolResult: MessageInfo = MessageInfo { name: "ReadToolResult", fields: &[
     one(1, "success", Message(&ReadToolSuccess)),
     one(2, "error", Message(&ReadToolError)),
 ] };
-static ReadToolSuccess: MessageInfo = MessageInfo { name: "ReadToolSuccess", fields: &[
+pub(super) static ReadToolSuccess: MessageInfo = MessageInfo { name: "ReadToolSuccess", fields: &[
     one(1, "content", String),
     one(2, "is_empty", Bool),
     one(3, "exceeded_limit", Bool),
@@ -2410,36 +2410,36 @@ static ReadToolSuccess: MessageInfo = MessageInfo { name: "ReadToolSuccess", fie
     one(9, "data_blob_id", Bytes),
     one(10, "content_blob_id", Bytes),
 ] };
-static RecordScreenArgs: MessageInfo = MessageInfo { name: "RecordScreenArgs", fields: &[
+pub(super) static RecordScreenArgs: MessageInfo = MessageInfo { name: "RecordScreenArgs", fields: &[
     one(1, "mode", Int32),
     one(2, "tool_call_id", String),
     one(3, "save_as_filename", String),
 ] };
-static RecordScreenDiscardSuccess: MessageInfo = MessageInfo { name: "RecordScreenDiscardSuccess", fields: &[
+pub(super) static RecordScreenDiscardSuccess: MessageInfo = MessageInfo { name: "RecordScreenDiscardSuccess", fields: &[
 ] };
-static RecordScreenFailure: MessageInfo = MessageInfo { name: "RecordScreenFailure", fields: &[
+pub(super) static RecordScreenFailure: MessageInfo = MessageInfo { name: "RecordScreenFailure", fields: &[
     one(1, "error", String),
 ] };
-static RecordScreenResult: MessageInfo = MessageInfo { name: "RecordScreenResult", fields: &[
+pub(super) static RecordScreenResult: MessageInfo = MessageInfo { name: "RecordScreenResult", fields: &[
     one(1, "start_success", Message(&RecordScreenStartSuccess)),
     one(2, "save_success", Message(&RecordScreenSaveSuccess)),
     one(3, "discard_success", Message(&RecordScreenDiscardSuccess)),
     one(4, "failure", Message(&RecordScreenFailure)),
 ] };
-static RecordScreenSaveSuccess: MessageInfo = MessageInfo { name: "RecordScreenSaveSuccess", fields: &[
+pub(super) static RecordScreenSaveSuccess: MessageInfo = MessageInfo { name: "RecordScreenSaveSuccess", fields: &[
     one(1, "path", String),
     one(2, "recording_duration_ms", Int64),
     one(3, "requested_file_path_rejected_reason", Int32),
 ] };
-static RecordScreenStartSuccess: MessageInfo = MessageInfo { name: "RecordScreenStartSuccess", fields: &[
+pub(super) static RecordScreenStartSuccess: MessageInfo = MessageInfo { name: "RecordScreenStartSuccess", fields: &[
     one(1, "was_prior_recording_cancelled", Bool),
     one(2, "was_save_as_filename_ignored", Bool),
 ] };
-static RecordScreenToolCall: MessageInfo = MessageInfo { name: "RecordScreenToolCall", fields: &[
+pub(super) static RecordScreenToolCall: MessageInfo = MessageInfo { name: "RecordScreenToolCall", fields: &[
     one(1, "args", Message(&RecordScreenArgs)),
     one(2, "result", Message(&RecordScreenResult)),
 ] };
-static ReflectArgs: MessageInfo = MessageInfo { name: "ReflectArgs", fields: &[
+pub(super) static ReflectArgs: MessageInfo = MessageInfo { name: "ReflectArgs", fields: &[
     one(1, "unexpected_action_outcomes", String),
     one(2, "relevant_instructions", String),
     one(3, "scenario_analysis", String),
@@ -2447,20 +2447,20 @@ static ReflectArgs: MessageInfo = MessageInfo { name: "ReflectArgs", fields: &[
     one(5, "next_steps", String),
     one(6, "tool_call_id", String),
 ] };
-static ReflectError: MessageInfo = MessageInfo { name: "ReflectError", fields: &[
+pub(super) static ReflectError: MessageInfo = MessageInfo { name: "ReflectError", fields: &[
     one(1, "error", String),
 ] };
-static ReflectResult: MessageInfo = MessageInfo { name: "ReflectResult", fields: &[
+pub(super) static ReflectResult: MessageInfo = MessageInfo { name: "ReflectResult", fields: &[
     one(1, "success", Message(&ReflectSuccess)),
     one(2, "error", Message(&ReflectError)),
 ] };
-static ReflectSuccess: MessageInfo = MessageInfo { name: "ReflectSuccess", fields: &[
+pub(super) static ReflectSuccess: MessageInfo = MessageInfo { name: "ReflectSuccess", fields: &[
 ] };
-static ReflectToolCall: MessageInfo = MessageInfo { name: "ReflectToolCall", fields: &[
+pub(super) static ReflectToolCall: MessageInfo = MessageInfo { name: "ReflectToolCall", fields: &[
     one(1, "args", Message(&ReflectArgs)),
     one(2, "result", Message(&ReflectResult)),
 ] };
-static RepositoryIndexingInfo: MessageInfo = MessageInfo { name: "RepositoryIndexingInfo", fields: &[
+pub(super) static RepositoryIndexingInfo: MessageInfo = MessageInfo { name: "RepositoryIndexingInfo", fields: &[
     one(1, "relative_workspace_path", String),
     many(2, "remote_urls", String),
     many(3, "remote_names", String),
@@ -2472,7 +2472,7 @@ static RepositoryIndexingInfo: MessageInfo = MessageInfo { name: "RepositoryInde
     one(9, "workspace_uri", String),
     one(10, "path_encryption_key", String),
 ] };
-static RequestContext: MessageInfo = MessageInfo { name: "RequestContext", fields: &[
+pub(super) static RequestContext: MessageInfo = MessageInfo { name: "RequestContext", fields: &[
     many(2, "rules", Message(&CursorRule)),
     one(4, "env", Message(&RequestContextEnv)),
     many(6, "repository_info", Message(&RepositoryIndexingInfo)),
@@ -2492,14 +2492,14 @@ static RequestContext: MessageInfo = MessageInfo { name: "RequestContext", field
     many(22, "custom_subagents", Message(&CustomSubagent)),
     one(23, "mcp_file_system_options", Message(&McpFileSystemOptions)),
 ] };
-static RequestContextArgs: MessageInfo = MessageInfo { name: "RequestContextArgs", fields: &[
+pub(super) static RequestContextArgs: MessageInfo = MessageInfo { name: "RequestContextArgs", fields: &[
     one(2, "notes_session_id", String),
     one(3, "workspace_id", String),
     one(4, "read_only_pinned_tree_sha", String),
     one(5, "read_only_plugin_cache_root", String),
     one(7, "use_cached", Bool),
 ] };
-static RequestContextEnv: MessageInfo = MessageInfo { name: "RequestContextEnv", fields: &[
+pub(super) static RequestContextEnv: MessageInfo = MessageInfo { name: "RequestContextEnv", fields: &[
     one(1, "os_version", String),
     many(2, "workspace_paths", String),
     one(3, "shell", String),
@@ -2511,22 +2511,22 @@ static RequestContextEnv: MessageInfo = MessageInfo { name: "RequestContextEnv",
     one(11, "project_folder", String),
     one(12, "agent_transcripts_folder", String),
 ] };
-static RequestContextError: MessageInfo = MessageInfo { name: "RequestContextError", fields: &[
+pub(super) static RequestContextError: MessageInfo = MessageInfo { name: "RequestContextError", fields: &[
     one(1, "error", String),
 ] };
-static RequestContextRejected: MessageInfo = MessageInfo { name: "RequestContextRejected", fields: &[
+pub(super) static RequestContextRejected: MessageInfo = MessageInfo { name: "RequestContextRejected", fields: &[
     one(1, "reason", String),
 ] };
-static RequestContextResult: MessageInfo = MessageInfo { name: "RequestContextResult", fields: &[
+pub(super) static RequestContextResult: MessageInfo = MessageInfo { name: "RequestContextResult", fields: &[
     one(1, "success", Message(&RequestContextSuccess)),
     one(2, "error", Message(&RequestContextError)),
     one(3, "rejected", Message(&RequestContextRejected)),
 ] };
-static RequestContextSuccess: MessageInfo = MessageInfo { name: "RequestContextSuccess", fields: &[
+pub(super) static RequestContextSuccess: MessageInfo = MessageInfo { name: "RequestContextSuccess", fields: &[
     one(1, "request_context", Message(&RequestContext)),
     one(2, "served_from_disk_cache", Bool),
 ] };
-static RequestedModel: MessageInfo = MessageInfo { name: "RequestedModel", fields: &[
+pub(super) static RequestedModel: MessageInfo = MessageInfo { name: "RequestedModel", fields: &[
     one(1, "model_id", String),
     one(2, "max_mode", Bool),
     many(3, "parameters", Message(&RequestedModel_ModelParameterbytes)),
@@ -2534,14 +2534,14 @@ static RequestedModel: MessageInfo = MessageInfo { name: "RequestedModel", field
     one(5, "azure_credentials", Message(&AzureCredentials)),
     one(6, "bedrock_credentials", Message(&BedrockCredentials)),
 ] };
-static RequestedModel_ModelParameterbytes: MessageInfo = MessageInfo { name: "RequestedModel_ModelParameterbytes", fields: &[
+pub(super) static RequestedModel_ModelParameterbytes: MessageInfo = MessageInfo { name: "RequestedModel_ModelParameterbytes", fields: &[
     one(1, "id", String),
     one(2, "value", String),
 ] };
-static ResumeAction: MessageInfo = MessageInfo { name: "ResumeAction", fields: &[
+pub(super) static ResumeAction: MessageInfo = MessageInfo { name: "ResumeAction", fields: &[
     one(2, "request_context", Message(&RequestContext)),
 ] };
-static SandboxPolicy: MessageInfo = MessageInfo { name: "SandboxPolicy", fields: &[
+pub(super) static SandboxPolicy: MessageInfo = MessageInfo { name: "SandboxPolicy", fields: &[
     one(1, "type", Int32),
     one(2, "network_access", Bool),
     many(3, "additional_readwrite_paths", String),
@@ -2550,25 +2550,25 @@ static SandboxPolicy: MessageInfo = MessageInfo { name: "SandboxPolicy", fields:
     one(6, "block_git_writes", Bool),
     one(7, "disable_tmp_write", Bool),
 ] };
-static ScreenshotAction: MessageInfo = MessageInfo { name: "ScreenshotAction", fields: &[
+pub(super) static ScreenshotAction: MessageInfo = MessageInfo { name: "ScreenshotAction", fields: &[
 ] };
-static ScrollAction: MessageInfo = MessageInfo { name: "ScrollAction", fields: &[
+pub(super) static ScrollAction: MessageInfo = MessageInfo { name: "ScrollAction", fields: &[
     one(1, "coordinate", Message(&Coordinate)),
     one(2, "direction", Int32),
     one(3, "amount", Int32),
     one(4, "modifier_keys", String),
 ] };
-static SearchConversationsToolCall: MessageInfo = MessageInfo { name: "SearchConversationsToolCall", fields: &[
+pub(super) static SearchConversationsToolCall: MessageInfo = MessageInfo { name: "SearchConversationsToolCall", fields: &[
     one(1, "args", Message(&ConversationSearchArgs)),
     one(2, "result", Message(&ConversationSearchResult)),
 ] };
-static SelectedCodeSelection: MessageInfo = MessageInfo { name: "SelectedCodeSelection", fields: &[
+pub(super) static SelectedCodeSelection: MessageInfo = MessageInfo { name: "SelectedCodeSelection", fields: &[
     one(1, "content", String),
     one(2, "path", String),
     one(3, "relative_path", String),
     one(4, "range", Message(&Range)),
 ] };
-static SelectedConsoleLog: MessageInfo = MessageInfo { name: "SelectedConsoleLog", fields: &[
+pub(super) static SelectedConsoleLog: MessageInfo = MessageInfo { name: "SelectedConsoleLog", fields: &[
     one(1, "message", String),
     one(2, "timestamp", Double),
     one(3, "level", String),
@@ -2577,7 +2577,7 @@ static SelectedConsoleLog: MessageInfo = MessageInfo { name: "SelectedConsoleLog
     one(6, "stack_trace", Message(&StackTrace)),
     one(7, "object_data_json", String),
 ] };
-static SelectedContext: MessageInfo = MessageInfo { name: "SelectedContext", fields: &[
+pub(super) static SelectedContext: MessageInfo = MessageInfo { name: "SelectedContext", fields: &[
     many(1, "selected_images", Message(&SelectedImage)),
     one(2, "invocation_context", Message(&InvocationContext)),
     many(3, "extra_context", String),
@@ -2601,47 +2601,47 @@ static SelectedContext: MessageInfo = MessageInfo { name: "SelectedContext", fie
     many(21, "selected_pull_requests", Message(&SelectedPullRequest)),
     many(22, "selected_subagents", Message(&SelectedSubagent)),
 ] };
-static SelectedCursorCommand: MessageInfo = MessageInfo { name: "SelectedCursorCommand", fields: &[
+pub(super) static SelectedCursorCommand: MessageInfo = MessageInfo { name: "SelectedCursorCommand", fields: &[
     one(1, "name", String),
     one(2, "content", String),
 ] };
-static SelectedCursorRule: MessageInfo = MessageInfo { name: "SelectedCursorRule", fields: &[
+pub(super) static SelectedCursorRule: MessageInfo = MessageInfo { name: "SelectedCursorRule", fields: &[
     one(1, "rule", Message(&CursorRule)),
 ] };
-static SelectedDocumentation: MessageInfo = MessageInfo { name: "SelectedDocumentation", fields: &[
+pub(super) static SelectedDocumentation: MessageInfo = MessageInfo { name: "SelectedDocumentation", fields: &[
     one(1, "doc_id", String),
     one(2, "name", String),
 ] };
-static SelectedExternalLink: MessageInfo = MessageInfo { name: "SelectedExternalLink", fields: &[
+pub(super) static SelectedExternalLink: MessageInfo = MessageInfo { name: "SelectedExternalLink", fields: &[
     one(1, "url", String),
     one(2, "uuid", String),
     one(3, "pdf_content", String),
     one(4, "is_pdf", Bool),
     one(5, "filename", String),
 ] };
-static SelectedFile: MessageInfo = MessageInfo { name: "SelectedFile", fields: &[
+pub(super) static SelectedFile: MessageInfo = MessageInfo { name: "SelectedFile", fields: &[
     one(1, "content", String),
     one(2, "path", String),
     one(3, "relative_path", String),
 ] };
-static SelectedFolder: MessageInfo = MessageInfo { name: "SelectedFolder", fields: &[
+pub(super) static SelectedFolder: MessageInfo = MessageInfo { name: "SelectedFolder", fields: &[
     one(1, "path", String),
     one(2, "relative_path", String),
     one(3, "directory_tree", Message(&LsDirectoryTreeNode)),
 ] };
-static SelectedGitCommit: MessageInfo = MessageInfo { name: "SelectedGitCommit", fields: &[
+pub(super) static SelectedGitCommit: MessageInfo = MessageInfo { name: "SelectedGitCommit", fields: &[
     one(1, "sha", String),
     one(2, "message", String),
     one(3, "description", String),
     one(4, "diff", String),
 ] };
-static SelectedGitDiff: MessageInfo = MessageInfo { name: "SelectedGitDiff", fields: &[
+pub(super) static SelectedGitDiff: MessageInfo = MessageInfo { name: "SelectedGitDiff", fields: &[
     one(1, "content", String),
 ] };
-static SelectedGitDiffFromBranchToMain: MessageInfo = MessageInfo { name: "SelectedGitDiffFromBranchToMain", fields: &[
+pub(super) static SelectedGitDiffFromBranchToMain: MessageInfo = MessageInfo { name: "SelectedGitDiffFromBranchToMain", fields: &[
     one(1, "content", String),
 ] };
-static SelectedGitPRDiffSelection: MessageInfo = MessageInfo { name: "SelectedGitPRDiffSelection", fields: &[
+pub(super) static SelectedGitPRDiffSelection: MessageInfo = MessageInfo { name: "SelectedGitPRDiffSelection", fields: &[
     one(1, "pr_url", String),
     one(2, "file_path", String),
     one(3, "start_line", Int32),
@@ -2649,7 +2649,7 @@ static SelectedGitPRDiffSelection: MessageInfo = MessageInfo { name: "SelectedGi
     one(5, "diff_content", String),
     one(6, "blob_id", Bytes),
 ] };
-static SelectedImage: MessageInfo = MessageInfo { name: "SelectedImage", fields: &[
+pub(super) static SelectedImage: MessageInfo = MessageInfo { name: "SelectedImage", fields: &[
     one(1, "blob_id", Bytes),
     one(2, "uuid", String),
     one(3, "path", String),
@@ -2658,19 +2658,19 @@ static SelectedImage: MessageInfo = MessageInfo { name: "SelectedImage", fields:
     one(8, "data", Bytes),
     one(9, "blob_id_with_data", Message(&SelectedImage_BlobIdWithData)),
 ] };
-static SelectedImage_BlobIdWithData: MessageInfo = MessageInfo { name: "SelectedImage_BlobIdWithData", fields: &[
+pub(super) static SelectedImage_BlobIdWithData: MessageInfo = MessageInfo { name: "SelectedImage_BlobIdWithData", fields: &[
     one(1, "blob_id", Bytes),
     one(2, "data", Bytes),
 ] };
-static SelectedImage_Dimension: MessageInfo = MessageInfo { name: "SelectedImage_Dimension", fields: &[
+pub(super) static SelectedImage_Dimension: MessageInfo = MessageInfo { name: "SelectedImage_Dimension", fields: &[
     one(1, "width", Int32),
     one(2, "height", Int32),
 ] };
-static SelectedPastChat: MessageInfo = MessageInfo { name: "SelectedPastChat", fields: &[
+pub(super) static SelectedPastChat: MessageInfo = MessageInfo { name: "SelectedPastChat", fields: &[
     one(1, "agent_id", String),
     one(2, "name", String),
 ] };
-static SelectedPullRequest: MessageInfo = MessageInfo { name: "SelectedPullRequest", fields: &[
+pub(super) static SelectedPullRequest: MessageInfo = MessageInfo { name: "SelectedPullRequest", fields: &[
     one(1, "number", Int32),
     one(2, "url", String),
     one(3, "title", String),
@@ -2679,21 +2679,21 @@ static SelectedPullRequest: MessageInfo = MessageInfo { name: "SelectedPullReque
     one(6, "description", String),
     one(7, "blob_id", Bytes),
 ] };
-static SelectedSubagent: MessageInfo = MessageInfo { name: "SelectedSubagent", fields: &[
+pub(super) static SelectedSubagent: MessageInfo = MessageInfo { name: "SelectedSubagent", fields: &[
     one(1, "name", String),
 ] };
-static SelectedTerminal: MessageInfo = MessageInfo { name: "SelectedTerminal", fields: &[
+pub(super) static SelectedTerminal: MessageInfo = MessageInfo { name: "SelectedTerminal", fields: &[
     one(1, "content", String),
     one(2, "title", String),
     one(3, "path", String),
 ] };
-static SelectedTerminalSelection: MessageInfo = MessageInfo { name: "SelectedTerminalSelection", fields: &[
+pub(super) static SelectedTerminalSelection: MessageInfo = MessageInfo { name: "SelectedTerminalSelection", fields: &[
     one(1, "content", String),
     one(2, "title", String),
     one(3, "path", String),
     one(4, "range", Message(&Range)),
 ] };
-static SelectedUIElement: MessageInfo = MessageInfo { name: "SelectedUIElement", fields: &[
+pub(super) static SelectedUIElement: MessageInfo = MessageInfo { name: "SelectedUIElement", fields: &[
     one(1, "element", String),
     one(2, "xpath", String),
     one(3, "text_content", String),
@@ -2701,57 +2701,57 @@ static SelectedUIElement: MessageInfo = MessageInfo { name: "SelectedUIElement",
     one(5, "component", String),
     one(6, "component_props_json", String),
 ] };
-static SemSearchToolArgs: MessageInfo = MessageInfo { name: "SemSearchToolArgs", fields: &[
+pub(super) static SemSearchToolArgs: MessageInfo = MessageInfo { name: "SemSearchToolArgs", fields: &[
     one(1, "query", String),
     many(2, "target_directories", String),
     one(3, "explanation", String),
 ] };
-static SemSearchToolCall: MessageInfo = MessageInfo { name: "SemSearchToolCall", fields: &[
+pub(super) static SemSearchToolCall: MessageInfo = MessageInfo { name: "SemSearchToolCall", fields: &[
     one(1, "args", Message(&SemSearchToolArgs)),
     one(2, "result", Message(&SemSearchToolResult)),
 ] };
-static SemSearchToolError: MessageInfo = MessageInfo { name: "SemSearchToolError", fields: &[
+pub(super) static SemSearchToolError: MessageInfo = MessageInfo { name: "SemSearchToolError", fields: &[
     one(1, "error_message", String),
 ] };
-static SemSearchToolResult: MessageInfo = MessageInfo { name: "SemSearchToolResult", fields: &[
+pub(super) static SemSearchToolResult: MessageInfo = MessageInfo { name: "SemSearchToolResult", fields: &[
     one(1, "success", Message(&SemSearchToolSuccess)),
     one(2, "error", Message(&SemSearchToolError)),
 ] };
-static SemSearchToolSuccess: MessageInfo = MessageInfo { name: "SemSearchToolSuccess", fields: &[
+pub(super) static SemSearchToolSuccess: MessageInfo = MessageInfo { name: "SemSearchToolSuccess", fields: &[
     one(1, "results", String),
     many(2, "code_results", Bytes),
 ] };
-static SetBlobArgs: MessageInfo = MessageInfo { name: "SetBlobArgs", fields: &[
+pub(super) static SetBlobArgs: MessageInfo = MessageInfo { name: "SetBlobArgs", fields: &[
     one(1, "blob_id", Bytes),
     one(2, "blob_data", Bytes),
 ] };
-static SetBlobResult: MessageInfo = MessageInfo { name: "SetBlobResult", fields: &[
+pub(super) static SetBlobResult: MessageInfo = MessageInfo { name: "SetBlobResult", fields: &[
     one(1, "error", Message(&Error)),
 ] };
-static SetupVmEnvironmentArgs: MessageInfo = MessageInfo { name: "SetupVmEnvironmentArgs", fields: &[
+pub(super) static SetupVmEnvironmentArgs: MessageInfo = MessageInfo { name: "SetupVmEnvironmentArgs", fields: &[
     one(2, "install_command", String),
     one(3, "start_command", String),
 ] };
-static SetupVmEnvironmentResult: MessageInfo = MessageInfo { name: "SetupVmEnvironmentResult", fields: &[
+pub(super) static SetupVmEnvironmentResult: MessageInfo = MessageInfo { name: "SetupVmEnvironmentResult", fields: &[
     one(1, "success", Message(&SetupVmEnvironmentSuccess)),
 ] };
-static SetupVmEnvironmentSuccess: MessageInfo = MessageInfo { name: "SetupVmEnvironmentSuccess", fields: &[
+pub(super) static SetupVmEnvironmentSuccess: MessageInfo = MessageInfo { name: "SetupVmEnvironmentSuccess", fields: &[
 ] };
-static SetupVmEnvironmentToolCall: MessageInfo = MessageInfo { name: "SetupVmEnvironmentToolCall", fields: &[
+pub(super) static SetupVmEnvironmentToolCall: MessageInfo = MessageInfo { name: "SetupVmEnvironmentToolCall", fields: &[
     one(1, "args", Message(&SetupVmEnvironmentArgs)),
     one(2, "result", Message(&SetupVmEnvironmentResult)),
 ] };
-static ShellAllowlistPrecheckArgs: MessageInfo = MessageInfo { name: "ShellAllowlistPrecheckArgs", fields: &[
+pub(super) static ShellAllowlistPrecheckArgs: MessageInfo = MessageInfo { name: "ShellAllowlistPrecheckArgs", fields: &[
     one(1, "command", String),
     one(2, "working_directory", String),
     one(3, "parsing_result", Message(&ShellCommandParsingResult)),
     one(4, "classifier_result", Message(&CommandClassifierResult)),
     one(5, "tool_call_id", String),
 ] };
-static ShellAllowlistPrecheckResult: MessageInfo = MessageInfo { name: "ShellAllowlistPrecheckResult", fields: &[
+pub(super) static ShellAllowlistPrecheckResult: MessageInfo = MessageInfo { name: "ShellAllowlistPrecheckResult", fields: &[
     one(1, "allowlisted", Bool),
 ] };
-static ShellArgs: MessageInfo = MessageInfo { name: "ShellArgs", fields: &[
+pub(super) static ShellArgs: MessageInfo = MessageInfo { name: "ShellArgs", fields: &[
     one(1, "command", String),
     one(2, "working_directory", String),
     one(3, "timeout", Int32),
@@ -2774,14 +2774,14 @@ static ShellArgs: MessageInfo = MessageInfo { name: "ShellArgs", fields: &[
     one(20, "hook_approval_requirement", Message(&ShellHookApprovalRequirement)),
     one(21, "conversation_id", String),
 ] };
-static ShellCommand: MessageInfo = MessageInfo { name: "ShellCommand", fields: &[
+pub(super) static ShellCommand: MessageInfo = MessageInfo { name: "ShellCommand", fields: &[
     one(1, "command", String),
 ] };
-static ShellCommandAction: MessageInfo = MessageInfo { name: "ShellCommandAction", fields: &[
+pub(super) static ShellCommandAction: MessageInfo = MessageInfo { name: "ShellCommandAction", fields: &[
     one(1, "shell_command", Message(&ShellCommand)),
     one(2, "exec_id", String),
 ] };
-static ShellCommandParsingResult: MessageInfo = MessageInfo { name: "ShellCommandParsingResult", fields: &[
+pub(super) static ShellCommandParsingResult: MessageInfo = MessageInfo { name: "ShellCommandParsingResult", fields: &[
     one(1, "parsing_failed", Bool),
     many(2, "executable_commands", Message(&ShellCommandParsingResult_ExecutableCommand)),
     one(3, "has_redirects", Bool),
@@ -2789,26 +2789,26 @@ static ShellCommandParsingResult: MessageInfo = MessageInfo { name: "ShellComman
     one(5, "all_redirects_are_dev_null", Bool),
     many(6, "redirects", Message(&ShellCommandParsingResult_Redirect)),
 ] };
-static ShellCommandParsingResult_ExecutableCommand: MessageInfo = MessageInfo { name: "ShellCommandParsingResult_ExecutableCommand", fields: &[
+pub(super) static ShellCommandParsingResult_ExecutableCommand: MessageInfo = MessageInfo { name: "ShellCommandParsingResult_ExecutableCommand", fields: &[
     one(1, "name", String),
     many(2, "args", Message(&ShellCommandParsingResult_ExecutableCommandArg)),
     one(3, "full_text", String),
 ] };
-static ShellCommandParsingResult_ExecutableCommandArg: MessageInfo = MessageInfo { name: "ShellCommandParsingResult_ExecutableCommandArg", fields: &[
+pub(super) static ShellCommandParsingResult_ExecutableCommandArg: MessageInfo = MessageInfo { name: "ShellCommandParsingResult_ExecutableCommandArg", fields: &[
     one(1, "type", String),
     one(2, "value", String),
 ] };
-static ShellCommandParsingResult_Redirect: MessageInfo = MessageInfo { name: "ShellCommandParsingResult_Redirect", fields: &[
+pub(super) static ShellCommandParsingResult_Redirect: MessageInfo = MessageInfo { name: "ShellCommandParsingResult_Redirect", fields: &[
     one(1, "operator", String),
     many(2, "destination_fds", Uint32),
     one(3, "target_node_type", String),
     one(4, "target_text", String),
 ] };
-static ShellConversationTurnStructure: MessageInfo = MessageInfo { name: "ShellConversationTurnStructure", fields: &[
+pub(super) static ShellConversationTurnStructure: MessageInfo = MessageInfo { name: "ShellConversationTurnStructure", fields: &[
     one(1, "shell_command", Bytes),
     one(2, "shell_output", Bytes),
 ] };
-static ShellFailure: MessageInfo = MessageInfo { name: "ShellFailure", fields: &[
+pub(super) static ShellFailure: MessageInfo = MessageInfo { name: "ShellFailure", fields: &[
     one(1, "command", String),
     one(2, "working_directory", String),
     one(3, "exit_code", Int32),
@@ -2825,35 +2825,35 @@ static ShellFailure: MessageInfo = MessageInfo { name: "ShellFailure", fields: &
     one(14, "output_tail", String),
     one(15, "elided_chars", Uint32),
 ] };
-static ShellHookApprovalRequirement: MessageInfo = MessageInfo { name: "ShellHookApprovalRequirement", fields: &[
+pub(super) static ShellHookApprovalRequirement: MessageInfo = MessageInfo { name: "ShellHookApprovalRequirement", fields: &[
     one(1, "kind", Enum(&ShellHookApprovalRequirement_Kind)),
     one(2, "reason", String),
 ] };
-static ShellOutputDeltaUpdate: MessageInfo = MessageInfo { name: "ShellOutputDeltaUpdate", fields: &[
+pub(super) static ShellOutputDeltaUpdate: MessageInfo = MessageInfo { name: "ShellOutputDeltaUpdate", fields: &[
     one(1, "stdout", Message(&ShellStreamStdout)),
     one(2, "stderr", Message(&ShellStreamStderr)),
     one(3, "exit", Message(&ShellStreamExit)),
     one(4, "start", Message(&ShellStreamStart)),
 ] };
-static ShellOutputNotificationConfig: MessageInfo = MessageInfo { name: "ShellOutputNotificationConfig", fields: &[
+pub(super) static ShellOutputNotificationConfig: MessageInfo = MessageInfo { name: "ShellOutputNotificationConfig", fields: &[
     one(1, "pattern", String),
     one(2, "reason", String),
     one(3, "debounce", Double),
     one(4, "notification_limit", Int32),
 ] };
-static ShellPermissionDenied: MessageInfo = MessageInfo { name: "ShellPermissionDenied", fields: &[
+pub(super) static ShellPermissionDenied: MessageInfo = MessageInfo { name: "ShellPermissionDenied", fields: &[
     one(1, "command", String),
     one(2, "working_directory", String),
     one(3, "error", String),
     one(4, "is_readonly", Bool),
 ] };
-static ShellRejected: MessageInfo = MessageInfo { name: "ShellRejected", fields: &[
+pub(super) static ShellRejected: MessageInfo = MessageInfo { name: "ShellRejected", fields: &[
     one(1, "command", String),
     one(2, "working_directory", String),
     one(3, "reason", String),
     one(4, "is_readonly", Bool),
 ] };
-static ShellResult: MessageInfo = MessageInfo { name: "ShellResult", fields: &[
+pub(super) static ShellResult: MessageInfo = MessageInfo { name: "ShellResult", fields: &[
     one(1, "success", Message(&ShellSuccess)),
     one(2, "failure", Message(&ShellFailure)),
     one(3, "timeout", Message(&ShellTimeout)),
@@ -2865,12 +2865,12 @@ static ShellResult: MessageInfo = MessageInfo { name: "ShellResult", fields: &[
     one(103, "terminals_folder", String),
     one(104, "pid", Uint32),
 ] };
-static ShellSpawnError: MessageInfo = MessageInfo { name: "ShellSpawnError", fields: &[
+pub(super) static ShellSpawnError: MessageInfo = MessageInfo { name: "ShellSpawnError", fields: &[
     one(1, "command", String),
     one(2, "working_directory", String),
     one(3, "error", String),
 ] };
-static ShellStream: MessageInfo = MessageInfo { name: "ShellStream", fields: &[
+pub(super) static ShellStream: MessageInfo = MessageInfo { name: "ShellStream", fields: &[
     one(1, "stdout", Message(&ShellStreamStdout)),
     one(2, "stderr", Message(&ShellStreamStderr)),
     one(3, "exit", Message(&ShellStreamExit)),
@@ -2880,7 +2880,7 @@ static ShellStream: MessageInfo = MessageInfo { name: "ShellStream", fields: &[
     one(7, "backgrounded", Message(&ShellStreamBackgrounded)),
     one(8, "hook_context", Message(&ShellStreamHookContext)),
 ] };
-static ShellStreamBackgrounded: MessageInfo = MessageInfo { name: "ShellStreamBackgrounded", fields: &[
+pub(super) static ShellStreamBackgrounded: MessageInfo = MessageInfo { name: "ShellStreamBackgrounded", fields: &[
     one(1, "shell_id", Uint32),
     one(2, "command", String),
     one(3, "working_directory", String),
@@ -2888,7 +2888,7 @@ static ShellStreamBackgrounded: MessageInfo = MessageInfo { name: "ShellStreamBa
     one(5, "ms_to_wait", Int32),
     one(6, "reason", Enum(&ShellBackgroundReason)),
 ] };
-static ShellStreamExit: MessageInfo = MessageInfo { name: "ShellStreamExit", fields: &[
+pub(super) static ShellStreamExit: MessageInfo = MessageInfo { name: "ShellStreamExit", fields: &[
     one(1, "code", Uint32),
     one(2, "cwd", String),
     one(3, "output_location", Message(&OutputLocation)),
@@ -2896,19 +2896,19 @@ static ShellStreamExit: MessageInfo = MessageInfo { name: "ShellStreamExit", fie
     one(5, "abort_reason", Int32),
     one(6, "local_execution_time_ms", Int32),
 ] };
-static ShellStreamHookContext: MessageInfo = MessageInfo { name: "ShellStreamHookContext", fields: &[
+pub(super) static ShellStreamHookContext: MessageInfo = MessageInfo { name: "ShellStreamHookContext", fields: &[
     many(1, "hook_additional_contexts", Message(&HookAdditionalContext)),
 ] };
-static ShellStreamStart: MessageInfo = MessageInfo { name: "ShellStreamStart", fields: &[
+pub(super) static ShellStreamStart: MessageInfo = MessageInfo { name: "ShellStreamStart", fields: &[
     one(1, "sandbox_policy", Message(&SandboxPolicy)),
 ] };
-static ShellStreamStderr: MessageInfo = MessageInfo { name: "ShellStreamStderr", fields: &[
+pub(super) static ShellStreamStderr: MessageInfo = MessageInfo { name: "ShellStreamStderr", fields: &[
     one(1, "data", String),
 ] };
-static ShellStreamStdout: MessageInfo = MessageInfo { name: "ShellStreamStdout", fields: &[
+pub(super) static ShellStreamStdout: MessageInfo = MessageInfo { name: "ShellStreamStdout", fields: &[
     one(1, "data", String),
 ] };
-static ShellSuccess: MessageInfo = MessageInfo { name: "ShellSuccess", fields: &[
+pub(super) static ShellSuccess: MessageInfo = MessageInfo { name: "ShellSuccess", fields: &[
     one(1, "command", String),
     one(2, "working_directory", String),
     one(3, "exit_code", Int32),
@@ -2927,26 +2927,26 @@ static ShellSuccess: MessageInfo = MessageInfo { name: "ShellSuccess", fields: &
     one(16, "output_tail", String),
     one(17, "elided_chars", Uint32),
 ] };
-static ShellTimeout: MessageInfo = MessageInfo { name: "ShellTimeout", fields: &[
+pub(super) static ShellTimeout: MessageInfo = MessageInfo { name: "ShellTimeout", fields: &[
     one(1, "command", String),
     one(2, "working_directory", String),
     one(3, "timeout_ms", Int32),
 ] };
-static ShellToolCall: MessageInfo = MessageInfo { name: "ShellToolCall", fields: &[
+pub(super) static ShellToolCall: MessageInfo = MessageInfo { name: "ShellToolCall", fields: &[
     one(1, "args", Message(&ShellArgs)),
     one(2, "result", Message(&ShellResult)),
 ] };
-static ShellToolCallDelta: MessageInfo = MessageInfo { name: "ShellToolCallDelta", fields: &[
+pub(super) static ShellToolCallDelta: MessageInfo = MessageInfo { name: "ShellToolCallDelta", fields: &[
     one(1, "stdout", Message(&ShellToolCallStdoutDelta)),
     one(2, "stderr", Message(&ShellToolCallStderrDelta)),
 ] };
-static ShellToolCallStderrDelta: MessageInfo = MessageInfo { name: "ShellToolCallStderrDelta", fields: &[
+pub(super) static ShellToolCallStderrDelta: MessageInfo = MessageInfo { name: "ShellToolCallStderrDelta", fields: &[
     one(1, "content", String),
 ] };
-static ShellToolCallStdoutDelta: MessageInfo = MessageInfo { name: "ShellToolCallStdoutDelta", fields: &[
+pub(super) static ShellToolCallStdoutDelta: MessageInfo = MessageInfo { name: "ShellToolCallStdoutDelta", fields: &[
     one(1, "content", String),
 ] };
-static SkillDescriptor: MessageInfo = MessageInfo { name: "SkillDescriptor", fields: &[
+pub(super) static SkillDescriptor: MessageInfo = MessageInfo { name: "SkillDescriptor", fields: &[
     one(1, "name", String),
     one(2, "description", String),
     one(3, "folder_path", String),
@@ -2955,283 +2955,283 @@ static SkillDescriptor: MessageInfo = MessageInfo { name: "SkillDescriptor", fie
     one(6, "readme_file_path", String),
     one(7, "package_type", Int32),
 ] };
-static SkillOptions: MessageInfo = MessageInfo { name: "SkillOptions", fields: &[
+pub(super) static SkillOptions: MessageInfo = MessageInfo { name: "SkillOptions", fields: &[
     many(1, "skill_descriptors", Message(&SkillDescriptor)),
 ] };
-static SmartModeApproval: MessageInfo = MessageInfo { name: "SmartModeApproval", fields: &[
+pub(super) static SmartModeApproval: MessageInfo = MessageInfo { name: "SmartModeApproval", fields: &[
     one(1, "request_id", String),
     one(2, "reason", String),
 ] };
-static SmartModeClassifierArgs: MessageInfo = MessageInfo { name: "SmartModeClassifierArgs", fields: &[
+pub(super) static SmartModeClassifierArgs: MessageInfo = MessageInfo { name: "SmartModeClassifierArgs", fields: &[
     one(1, "tool_call_id", String),
     one(2, "parent_conversation_id", String),
     one(3, "target", Message(&SmartModeRiskTarget)),
     many(4, "conversation_context", Message(&SmartModeClassifierConversationMessage)),
 ] };
-static SmartModeClassifierConversationMessage: MessageInfo = MessageInfo { name: "SmartModeClassifierConversationMessage", fields: &[
+pub(super) static SmartModeClassifierConversationMessage: MessageInfo = MessageInfo { name: "SmartModeClassifierConversationMessage", fields: &[
     one(1, "role", String),
     one(2, "content", String),
 ] };
-static SmartModeClassifierError: MessageInfo = MessageInfo { name: "SmartModeClassifierError", fields: &[
+pub(super) static SmartModeClassifierError: MessageInfo = MessageInfo { name: "SmartModeClassifierError", fields: &[
     one(1, "error", String),
 ] };
-static SmartModeClassifierResult: MessageInfo = MessageInfo { name: "SmartModeClassifierResult", fields: &[
+pub(super) static SmartModeClassifierResult: MessageInfo = MessageInfo { name: "SmartModeClassifierResult", fields: &[
     one(1, "success", Message(&SmartModeClassifierSuccess)),
     one(2, "error", Message(&SmartModeClassifierError)),
 ] };
-static SmartModeClassifierSuccess: MessageInfo = MessageInfo { name: "SmartModeClassifierSuccess", fields: &[
+pub(super) static SmartModeClassifierSuccess: MessageInfo = MessageInfo { name: "SmartModeClassifierSuccess", fields: &[
     one(1, "decision", Enum(&SmartModeClassifierDecision)),
     one(2, "block_reason", String),
 ] };
-static SmartModeRiskTarget: MessageInfo = MessageInfo { name: "SmartModeRiskTarget", fields: &[
+pub(super) static SmartModeRiskTarget: MessageInfo = MessageInfo { name: "SmartModeRiskTarget", fields: &[
     one(1, "action", String),
 ] };
-static SpanContext: MessageInfo = MessageInfo { name: "SpanContext", fields: &[
+pub(super) static SpanContext: MessageInfo = MessageInfo { name: "SpanContext", fields: &[
     one(1, "trace_id", String),
     one(2, "span_id", String),
     one(3, "trace_flags", Uint32),
     one(4, "trace_state", String),
 ] };
-static StackTrace: MessageInfo = MessageInfo { name: "StackTrace", fields: &[
+pub(super) static StackTrace: MessageInfo = MessageInfo { name: "StackTrace", fields: &[
     many(1, "call_frames", Message(&CallFrame)),
     one(2, "raw_stack_trace", String),
 ] };
-static StartGrindExecutionArgs: MessageInfo = MessageInfo { name: "StartGrindExecutionArgs", fields: &[
+pub(super) static StartGrindExecutionArgs: MessageInfo = MessageInfo { name: "StartGrindExecutionArgs", fields: &[
     one(1, "explanation", String),
     one(2, "tool_call_id", String),
 ] };
-static StartGrindExecutionError: MessageInfo = MessageInfo { name: "StartGrindExecutionError", fields: &[
+pub(super) static StartGrindExecutionError: MessageInfo = MessageInfo { name: "StartGrindExecutionError", fields: &[
     one(1, "error", String),
 ] };
-static StartGrindExecutionResult: MessageInfo = MessageInfo { name: "StartGrindExecutionResult", fields: &[
+pub(super) static StartGrindExecutionResult: MessageInfo = MessageInfo { name: "StartGrindExecutionResult", fields: &[
     one(1, "success", Message(&StartGrindExecutionSuccess)),
     one(2, "error", Message(&StartGrindExecutionError)),
 ] };
-static StartGrindExecutionSuccess: MessageInfo = MessageInfo { name: "StartGrindExecutionSuccess", fields: &[
+pub(super) static StartGrindExecutionSuccess: MessageInfo = MessageInfo { name: "StartGrindExecutionSuccess", fields: &[
 ] };
-static StartGrindExecutionToolCall: MessageInfo = MessageInfo { name: "StartGrindExecutionToolCall", fields: &[
+pub(super) static StartGrindExecutionToolCall: MessageInfo = MessageInfo { name: "StartGrindExecutionToolCall", fields: &[
     one(1, "args", Message(&StartGrindExecutionArgs)),
     one(2, "result", Message(&StartGrindExecutionResult)),
 ] };
-static StartGrindPlanningArgs: MessageInfo = MessageInfo { name: "StartGrindPlanningArgs", fields: &[
+pub(super) static StartGrindPlanningArgs: MessageInfo = MessageInfo { name: "StartGrindPlanningArgs", fields: &[
     one(1, "explanation", String),
     one(2, "tool_call_id", String),
 ] };
-static StartGrindPlanningError: MessageInfo = MessageInfo { name: "StartGrindPlanningError", fields: &[
+pub(super) static StartGrindPlanningError: MessageInfo = MessageInfo { name: "StartGrindPlanningError", fields: &[
     one(1, "error", String),
 ] };
-static StartGrindPlanningResult: MessageInfo = MessageInfo { name: "StartGrindPlanningResult", fields: &[
+pub(super) static StartGrindPlanningResult: MessageInfo = MessageInfo { name: "StartGrindPlanningResult", fields: &[
     one(1, "success", Message(&StartGrindPlanningSuccess)),
     one(2, "error", Message(&StartGrindPlanningError)),
 ] };
-static StartGrindPlanningSuccess: MessageInfo = MessageInfo { name: "StartGrindPlanningSuccess", fields: &[
+pub(super) static StartGrindPlanningSuccess: MessageInfo = MessageInfo { name: "StartGrindPlanningSuccess", fields: &[
 ] };
-static StartGrindPlanningToolCall: MessageInfo = MessageInfo { name: "StartGrindPlanningToolCall", fields: &[
+pub(super) static StartGrindPlanningToolCall: MessageInfo = MessageInfo { name: "StartGrindPlanningToolCall", fields: &[
     one(1, "args", Message(&StartGrindPlanningArgs)),
     one(2, "result", Message(&StartGrindPlanningResult)),
 ] };
-static StartPlanAction: MessageInfo = MessageInfo { name: "StartPlanAction", fields: &[
+pub(super) static StartPlanAction: MessageInfo = MessageInfo { name: "StartPlanAction", fields: &[
     one(1, "user_message", Message(&UserMessage)),
     one(2, "request_context", Message(&RequestContext)),
     one(3, "is_spec", Bool),
 ] };
-static StepCompletedUpdate: MessageInfo = MessageInfo { name: "StepCompletedUpdate", fields: &[
+pub(super) static StepCompletedUpdate: MessageInfo = MessageInfo { name: "StepCompletedUpdate", fields: &[
     one(1, "step_id", Uint64),
     one(2, "step_duration_ms", Int64),
 ] };
-static StepStartedUpdate: MessageInfo = MessageInfo { name: "StepStartedUpdate", fields: &[
+pub(super) static StepStartedUpdate: MessageInfo = MessageInfo { name: "StepStartedUpdate", fields: &[
     one(1, "step_id", Uint64),
 ] };
-static StepTiming: MessageInfo = MessageInfo { name: "StepTiming", fields: &[
+pub(super) static StepTiming: MessageInfo = MessageInfo { name: "StepTiming", fields: &[
     one(1, "duration_ms", Uint64),
     one(2, "timestamp_ms", Uint64),
 ] };
-static StopRequestQuery: MessageInfo = MessageInfo { name: "StopRequestQuery", fields: &[
+pub(super) static StopRequestQuery: MessageInfo = MessageInfo { name: "StopRequestQuery", fields: &[
 ] };
-static StopRequestResponse: MessageInfo = MessageInfo { name: "StopRequestResponse", fields: &[
+pub(super) static StopRequestResponse: MessageInfo = MessageInfo { name: "StopRequestResponse", fields: &[
     one(1, "followup_message", String),
 ] };
-static SubagentArgs: MessageInfo = MessageInfo { name: "SubagentArgs", fields: &[
+pub(super) static SubagentArgs: MessageInfo = MessageInfo { name: "SubagentArgs", fields: &[
     one(1, "tool_call_id", String),
     one(2, "subagent_type", String),
     one(4, "prompt", String),
 ] };
-static SubagentAwaitArgs: MessageInfo = MessageInfo { name: "SubagentAwaitArgs", fields: &[
+pub(super) static SubagentAwaitArgs: MessageInfo = MessageInfo { name: "SubagentAwaitArgs", fields: &[
     one(1, "agent_id", String),
     one(2, "timeout_ms", Uint32),
 ] };
-static SubagentAwaitComplete: MessageInfo = MessageInfo { name: "SubagentAwaitComplete", fields: &[
+pub(super) static SubagentAwaitComplete: MessageInfo = MessageInfo { name: "SubagentAwaitComplete", fields: &[
     one(1, "agent_id", String),
     one(2, "transcript_path", String),
     one(3, "tool_call_count", Int32),
     one(4, "final_message", String),
 ] };
-static SubagentAwaitError: MessageInfo = MessageInfo { name: "SubagentAwaitError", fields: &[
+pub(super) static SubagentAwaitError: MessageInfo = MessageInfo { name: "SubagentAwaitError", fields: &[
     one(1, "agent_id", String),
     one(2, "error", String),
 ] };
-static SubagentAwaitNotFound: MessageInfo = MessageInfo { name: "SubagentAwaitNotFound", fields: &[
+pub(super) static SubagentAwaitNotFound: MessageInfo = MessageInfo { name: "SubagentAwaitNotFound", fields: &[
     one(1, "agent_id", String),
 ] };
-static SubagentAwaitResult: MessageInfo = MessageInfo { name: "SubagentAwaitResult", fields: &[
+pub(super) static SubagentAwaitResult: MessageInfo = MessageInfo { name: "SubagentAwaitResult", fields: &[
     one(1, "complete", Message(&SubagentAwaitComplete)),
     one(2, "still_running", Message(&SubagentAwaitStillRunning)),
     one(3, "not_found", Message(&SubagentAwaitNotFound)),
     one(4, "error", Message(&SubagentAwaitError)),
 ] };
-static SubagentAwaitStillRunning: MessageInfo = MessageInfo { name: "SubagentAwaitStillRunning", fields: &[
+pub(super) static SubagentAwaitStillRunning: MessageInfo = MessageInfo { name: "SubagentAwaitStillRunning", fields: &[
     one(1, "agent_id", String),
     one(2, "transcript_path", String),
 ] };
-static SubagentError: MessageInfo = MessageInfo { name: "SubagentError", fields: &[
+pub(super) static SubagentError: MessageInfo = MessageInfo { name: "SubagentError", fields: &[
     one(1, "agent_id", String),
     one(2, "error", String),
 ] };
-static SubagentPersistedState: MessageInfo = MessageInfo { name: "SubagentPersistedState", fields: &[
+pub(super) static SubagentPersistedState: MessageInfo = MessageInfo { name: "SubagentPersistedState", fields: &[
     one(1, "conversation_state", Message(&ConversationStateStructure)),
     one(2, "created_timestamp_ms", Uint64),
     one(3, "last_used_timestamp_ms", Uint64),
     one(4, "subagent_type", Message(&SubagentType)),
 ] };
-static SubagentResult: MessageInfo = MessageInfo { name: "SubagentResult", fields: &[
+pub(super) static SubagentResult: MessageInfo = MessageInfo { name: "SubagentResult", fields: &[
     one(1, "success", Message(&SubagentSuccess)),
     one(2, "error", Message(&SubagentError)),
 ] };
-static SubagentStartRequestQuery: MessageInfo = MessageInfo { name: "SubagentStartRequestQuery", fields: &[
+pub(super) static SubagentStartRequestQuery: MessageInfo = MessageInfo { name: "SubagentStartRequestQuery", fields: &[
 ] };
-static SubagentStartRequestResponse: MessageInfo = MessageInfo { name: "SubagentStartRequestResponse", fields: &[
+pub(super) static SubagentStartRequestResponse: MessageInfo = MessageInfo { name: "SubagentStartRequestResponse", fields: &[
     one(1, "permission", String),
     one(2, "user_message", String),
     one(3, "additional_context", String),
 ] };
-static SubagentStopRequestQuery: MessageInfo = MessageInfo { name: "SubagentStopRequestQuery", fields: &[
+pub(super) static SubagentStopRequestQuery: MessageInfo = MessageInfo { name: "SubagentStopRequestQuery", fields: &[
 ] };
-static SubagentStopRequestResponse: MessageInfo = MessageInfo { name: "SubagentStopRequestResponse", fields: &[
+pub(super) static SubagentStopRequestResponse: MessageInfo = MessageInfo { name: "SubagentStopRequestResponse", fields: &[
     one(1, "followup_message", String),
     one(2, "additional_context", String),
 ] };
-static SubagentSuccess: MessageInfo = MessageInfo { name: "SubagentSuccess", fields: &[
+pub(super) static SubagentSuccess: MessageInfo = MessageInfo { name: "SubagentSuccess", fields: &[
     one(1, "agent_id", String),
     one(2, "final_message", String),
     one(3, "tool_call_count", Int32),
     one(4, "background_reason", Enum(&SubagentBackgroundReason)),
     one(5, "transcript_path", String),
 ] };
-static SubagentType: MessageInfo = MessageInfo { name: "SubagentType", fields: &[
+pub(super) static SubagentType: MessageInfo = MessageInfo { name: "SubagentType", fields: &[
     one(1, "unspecified", Message(&SubagentTypeUnspecified)),
     one(2, "computer_use", Message(&SubagentTypeComputerUse)),
     one(3, "custom", Message(&SubagentTypeCustom)),
     one(4, "explore", Message(&SubagentTypeExplore)),
 ] };
-static SubagentTypeComputerUse: MessageInfo = MessageInfo { name: "SubagentTypeComputerUse", fields: &[
+pub(super) static SubagentTypeComputerUse: MessageInfo = MessageInfo { name: "SubagentTypeComputerUse", fields: &[
 ] };
-static SubagentTypeCustom: MessageInfo = MessageInfo { name: "SubagentTypeCustom", fields: &[
+pub(super) static SubagentTypeCustom: MessageInfo = MessageInfo { name: "SubagentTypeCustom", fields: &[
     one(1, "name", String),
 ] };
-static SubagentTypeExplore: MessageInfo = MessageInfo { name: "SubagentTypeExplore", fields: &[
+pub(super) static SubagentTypeExplore: MessageInfo = MessageInfo { name: "SubagentTypeExplore", fields: &[
 ] };
-static SubagentTypeUnspecified: MessageInfo = MessageInfo { name: "SubagentTypeUnspecified", fields: &[
+pub(super) static SubagentTypeUnspecified: MessageInfo = MessageInfo { name: "SubagentTypeUnspecified", fields: &[
 ] };
-static SummarizeAction: MessageInfo = MessageInfo { name: "SummarizeAction", fields: &[
+pub(super) static SummarizeAction: MessageInfo = MessageInfo { name: "SummarizeAction", fields: &[
 ] };
-static SummaryCompletedUpdate: MessageInfo = MessageInfo { name: "SummaryCompletedUpdate", fields: &[
+pub(super) static SummaryCompletedUpdate: MessageInfo = MessageInfo { name: "SummaryCompletedUpdate", fields: &[
 ] };
-static SummaryStartedUpdate: MessageInfo = MessageInfo { name: "SummaryStartedUpdate", fields: &[
+pub(super) static SummaryStartedUpdate: MessageInfo = MessageInfo { name: "SummaryStartedUpdate", fields: &[
 ] };
-static SummaryUpdate: MessageInfo = MessageInfo { name: "SummaryUpdate", fields: &[
+pub(super) static SummaryUpdate: MessageInfo = MessageInfo { name: "SummaryUpdate", fields: &[
     one(1, "summary", String),
 ] };
-static SwitchModeArgs: MessageInfo = MessageInfo { name: "SwitchModeArgs", fields: &[
+pub(super) static SwitchModeArgs: MessageInfo = MessageInfo { name: "SwitchModeArgs", fields: &[
     one(1, "target_mode_id", String),
     one(2, "explanation", String),
     one(3, "tool_call_id", String),
 ] };
-static SwitchModeError: MessageInfo = MessageInfo { name: "SwitchModeError", fields: &[
+pub(super) static SwitchModeError: MessageInfo = MessageInfo { name: "SwitchModeError", fields: &[
     one(1, "error", String),
 ] };
-static SwitchModeRejected: MessageInfo = MessageInfo { name: "SwitchModeRejected", fields: &[
+pub(super) static SwitchModeRejected: MessageInfo = MessageInfo { name: "SwitchModeRejected", fields: &[
     one(1, "reason", String),
 ] };
-static SwitchModeRequestQuery: MessageInfo = MessageInfo { name: "SwitchModeRequestQuery", fields: &[
+pub(super) static SwitchModeRequestQuery: MessageInfo = MessageInfo { name: "SwitchModeRequestQuery", fields: &[
     one(1, "args", Message(&SwitchModeArgs)),
 ] };
-static SwitchModeRequestResponse: MessageInfo = MessageInfo { name: "SwitchModeRequestResponse", fields: &[
+pub(super) static SwitchModeRequestResponse: MessageInfo = MessageInfo { name: "SwitchModeRequestResponse", fields: &[
     one(1, "approved", Message(&SwitchModeRequestResponse_Approved)),
     one(2, "rejected", Message(&SwitchModeRequestResponse_Rejected)),
 ] };
-static SwitchModeRequestResponse_Approved: MessageInfo = MessageInfo { name: "SwitchModeRequestResponse_Approved", fields: &[
+pub(super) static SwitchModeRequestResponse_Approved: MessageInfo = MessageInfo { name: "SwitchModeRequestResponse_Approved", fields: &[
 ] };
-static SwitchModeRequestResponse_Rejected: MessageInfo = MessageInfo { name: "SwitchModeRequestResponse_Rejected", fields: &[
+pub(super) static SwitchModeRequestResponse_Rejected: MessageInfo = MessageInfo { name: "SwitchModeRequestResponse_Rejected", fields: &[
     one(1, "reason", String),
 ] };
-static SwitchModeResult: MessageInfo = MessageInfo { name: "SwitchModeResult", fields: &[
+pub(super) static SwitchModeResult: MessageInfo = MessageInfo { name: "SwitchModeResult", fields: &[
     one(1, "success", Message(&SwitchModeSuccess)),
     one(2, "error", Message(&SwitchModeError)),
     one(3, "rejected", Message(&SwitchModeRejected)),
 ] };
-static SwitchModeSuccess: MessageInfo = MessageInfo { name: "SwitchModeSuccess", fields: &[
+pub(super) static SwitchModeSuccess: MessageInfo = MessageInfo { name: "SwitchModeSuccess", fields: &[
     one(1, "from_mode_id", String),
     one(2, "to_mode_id", String),
 ] };
-static SwitchModeToolCall: MessageInfo = MessageInfo { name: "SwitchModeToolCall", fields: &[
+pub(super) static SwitchModeToolCall: MessageInfo = MessageInfo { name: "SwitchModeToolCall", fields: &[
     one(1, "args", Message(&SwitchModeArgs)),
     one(2, "result", Message(&SwitchModeResult)),
 ] };
-static TaskArgs: MessageInfo = MessageInfo { name: "TaskArgs", fields: &[
+pub(super) static TaskArgs: MessageInfo = MessageInfo { name: "TaskArgs", fields: &[
     one(1, "description", String),
     one(2, "prompt", String),
     one(3, "subagent_type", Message(&SubagentType)),
     one(4, "model", String),
     one(5, "resume", String),
 ] };
-static TaskError: MessageInfo = MessageInfo { name: "TaskError", fields: &[
+pub(super) static TaskError: MessageInfo = MessageInfo { name: "TaskError", fields: &[
     one(1, "error", String),
 ] };
-static TaskResult: MessageInfo = MessageInfo { name: "TaskResult", fields: &[
+pub(super) static TaskResult: MessageInfo = MessageInfo { name: "TaskResult", fields: &[
     one(1, "success", Message(&TaskSuccess)),
     one(2, "error", Message(&TaskError)),
 ] };
-static TaskSuccess: MessageInfo = MessageInfo { name: "TaskSuccess", fields: &[
+pub(super) static TaskSuccess: MessageInfo = MessageInfo { name: "TaskSuccess", fields: &[
     many(1, "conversation_steps", Message(&ConversationStep)),
     one(2, "agent_id", String),
     one(3, "is_background", Bool),
     one(4, "duration_ms", Uint64),
 ] };
-static TaskToolCall: MessageInfo = MessageInfo { name: "TaskToolCall", fields: &[
+pub(super) static TaskToolCall: MessageInfo = MessageInfo { name: "TaskToolCall", fields: &[
     one(1, "args", Message(&TaskArgs)),
     one(2, "result", Message(&TaskResult)),
 ] };
-static TaskToolCallDelta: MessageInfo = MessageInfo { name: "TaskToolCallDelta", fields: &[
+pub(super) static TaskToolCallDelta: MessageInfo = MessageInfo { name: "TaskToolCallDelta", fields: &[
     one(1, "interaction_update", Message(&InteractionUpdate)),
 ] };
-static TerminalMetadata: MessageInfo = MessageInfo { name: "TerminalMetadata", fields: &[
+pub(super) static TerminalMetadata: MessageInfo = MessageInfo { name: "TerminalMetadata", fields: &[
     one(1, "cwd", String),
     many(2, "last_commands", Message(&TerminalMetadata_Command)),
     one(3, "last_modified_ms", Int64),
     one(4, "current_command", Message(&TerminalMetadata_Command)),
 ] };
-static TerminalMetadata_Command: MessageInfo = MessageInfo { name: "TerminalMetadata_Command", fields: &[
+pub(super) static TerminalMetadata_Command: MessageInfo = MessageInfo { name: "TerminalMetadata_Command", fields: &[
     one(1, "command", String),
     one(2, "exit_code", Int32),
     one(3, "timestamp_ms", Int64),
     one(4, "duration_ms", Int64),
 ] };
-static TextDeltaUpdate: MessageInfo = MessageInfo { name: "TextDeltaUpdate", fields: &[
+pub(super) static TextDeltaUpdate: MessageInfo = MessageInfo { name: "TextDeltaUpdate", fields: &[
     one(1, "text", String),
 ] };
-static ThinkingCompletedUpdate: MessageInfo = MessageInfo { name: "ThinkingCompletedUpdate", fields: &[
+pub(super) static ThinkingCompletedUpdate: MessageInfo = MessageInfo { name: "ThinkingCompletedUpdate", fields: &[
     one(1, "thinking_duration_ms", Int32),
 ] };
-static ThinkingDeltaUpdate: MessageInfo = MessageInfo { name: "ThinkingDeltaUpdate", fields: &[
+pub(super) static ThinkingDeltaUpdate: MessageInfo = MessageInfo { name: "ThinkingDeltaUpdate", fields: &[
     one(1, "text", String),
 ] };
-static ThinkingDetails: MessageInfo = MessageInfo { name: "ThinkingDetails", fields: &[
+pub(super) static ThinkingDetails: MessageInfo = MessageInfo { name: "ThinkingDetails", fields: &[
 ] };
-static ThinkingMessage: MessageInfo = MessageInfo { name: "ThinkingMessage", fields: &[
+pub(super) static ThinkingMessage: MessageInfo = MessageInfo { name: "ThinkingMessage", fields: &[
     one(1, "text", String),
     one(2, "duration_ms", Uint32),
 ] };
-static TodoItem: MessageInfo = MessageInfo { name: "TodoItem", fields: &[
+pub(super) static TodoItem: MessageInfo = MessageInfo { name: "TodoItem", fields: &[
     one(1, "id", String),
     one(2, "content", String),
     one(3, "status", Int32),
@@ -3239,10 +3239,10 @@ static TodoItem: MessageInfo = MessageInfo { name: "TodoItem", fields: &[
     one(5, "updated_at", Int64),
     many(6, "dependencies", String),
 ] };
-static TokenDeltaUpdate: MessageInfo = MessageInfo { name: "TokenDeltaUpdate", fields: &[
+pub(super) static TokenDeltaUpdate: MessageInfo = MessageInfo { name: "TokenDeltaUpdate", fields: &[
     one(1, "tokens", Int32),
 ] };
-static ToolCall: MessageInfo = MessageInfo { name: "ToolCall", fields: &[
+pub(super) static ToolCall: MessageInfo = MessageInfo { name: "ToolCall", fields: &[
     one(1, "shell_tool_call", Message(&ShellToolCall)),
     one(3, "delete_tool_call", Message(&DeleteToolCall)),
     one(4, "glob_tool_call", Message(&GlobToolCall)),
@@ -3286,73 +3286,73 @@ static ToolCall: MessageInfo = MessageInfo { name: "ToolCall", fields: &[
     one(68, "connect_scm_tool_call", Message(&ConnectScmToolCall)),
     one(69, "search_conversations_tool_call", Message(&SearchConversationsToolCall)),
 ] };
-static ToolCallCompletedUpdate: MessageInfo = MessageInfo { name: "ToolCallCompletedUpdate", fields: &[
+pub(super) static ToolCallCompletedUpdate: MessageInfo = MessageInfo { name: "ToolCallCompletedUpdate", fields: &[
     one(1, "call_id", String),
     one(2, "tool_call", Message(&ToolCall)),
     one(3, "model_call_id", String),
 ] };
-static ToolCallDelta: MessageInfo = MessageInfo { name: "ToolCallDelta", fields: &[
+pub(super) static ToolCallDelta: MessageInfo = MessageInfo { name: "ToolCallDelta", fields: &[
     one(1, "shell_tool_call_delta", Message(&ShellToolCallDelta)),
     one(2, "task_tool_call_delta", Message(&TaskToolCallDelta)),
     one(3, "edit_tool_call_delta", Message(&EditToolCallDelta)),
 ] };
-static ToolCallDeltaUpdate: MessageInfo = MessageInfo { name: "ToolCallDeltaUpdate", fields: &[
+pub(super) static ToolCallDeltaUpdate: MessageInfo = MessageInfo { name: "ToolCallDeltaUpdate", fields: &[
     one(1, "call_id", String),
     one(2, "tool_call_delta", Message(&ToolCallDelta)),
     one(3, "model_call_id", String),
 ] };
-static ToolCallStartedUpdate: MessageInfo = MessageInfo { name: "ToolCallStartedUpdate", fields: &[
+pub(super) static ToolCallStartedUpdate: MessageInfo = MessageInfo { name: "ToolCallStartedUpdate", fields: &[
     one(1, "call_id", String),
     one(2, "tool_call", Message(&ToolCall)),
     one(3, "model_call_id", String),
 ] };
-static TruncatedToolCall: MessageInfo = MessageInfo { name: "TruncatedToolCall", fields: &[
+pub(super) static TruncatedToolCall: MessageInfo = MessageInfo { name: "TruncatedToolCall", fields: &[
     one(1, "original_step_blob_id", Bytes),
     one(2, "args", Message(&TruncatedToolCallArgs)),
     one(3, "result", Message(&TruncatedToolCallResult)),
 ] };
-static TruncatedToolCallArgs: MessageInfo = MessageInfo { name: "TruncatedToolCallArgs", fields: &[
+pub(super) static TruncatedToolCallArgs: MessageInfo = MessageInfo { name: "TruncatedToolCallArgs", fields: &[
 ] };
-static TruncatedToolCallError: MessageInfo = MessageInfo { name: "TruncatedToolCallError", fields: &[
+pub(super) static TruncatedToolCallError: MessageInfo = MessageInfo { name: "TruncatedToolCallError", fields: &[
     one(1, "error", String),
 ] };
-static TruncatedToolCallResult: MessageInfo = MessageInfo { name: "TruncatedToolCallResult", fields: &[
+pub(super) static TruncatedToolCallResult: MessageInfo = MessageInfo { name: "TruncatedToolCallResult", fields: &[
     one(1, "success", Message(&TruncatedToolCallSuccess)),
     one(2, "error", Message(&TruncatedToolCallError)),
 ] };
-static TruncatedToolCallSuccess: MessageInfo = MessageInfo { name: "TruncatedToolCallSuccess", fields: &[
+pub(super) static TruncatedToolCallSuccess: MessageInfo = MessageInfo { name: "TruncatedToolCallSuccess", fields: &[
 ] };
-static TurnEndedUpdate: MessageInfo = MessageInfo { name: "TurnEndedUpdate", fields: &[
+pub(super) static TurnEndedUpdate: MessageInfo = MessageInfo { name: "TurnEndedUpdate", fields: &[
     one(1, "input_tokens", Int64),
     one(2, "output_tokens", Int64),
     one(3, "cache_read_tokens", Int64),
     one(4, "cache_write_tokens", Int64),
     one(5, "reasoning_tokens", Int64),
 ] };
-static TypeAction: MessageInfo = MessageInfo { name: "TypeAction", fields: &[
+pub(super) static TypeAction: MessageInfo = MessageInfo { name: "TypeAction", fields: &[
     one(1, "text", String),
 ] };
-static UpdateTodosArgs: MessageInfo = MessageInfo { name: "UpdateTodosArgs", fields: &[
+pub(super) static UpdateTodosArgs: MessageInfo = MessageInfo { name: "UpdateTodosArgs", fields: &[
     many(1, "todos", Message(&TodoItem)),
     one(2, "merge", Bool),
 ] };
-static UpdateTodosError: MessageInfo = MessageInfo { name: "UpdateTodosError", fields: &[
+pub(super) static UpdateTodosError: MessageInfo = MessageInfo { name: "UpdateTodosError", fields: &[
     one(1, "error", String),
 ] };
-static UpdateTodosResult: MessageInfo = MessageInfo { name: "UpdateTodosResult", fields: &[
+pub(super) static UpdateTodosResult: MessageInfo = MessageInfo { name: "UpdateTodosResult", fields: &[
     one(1, "success", Message(&UpdateTodosSuccess)),
     one(2, "error", Message(&UpdateTodosError)),
 ] };
-static UpdateTodosSuccess: MessageInfo = MessageInfo { name: "UpdateTodosSuccess", fields: &[
+pub(super) static UpdateTodosSuccess: MessageInfo = MessageInfo { name: "UpdateTodosSuccess", fields: &[
     many(1, "todos", Message(&TodoItem)),
     one(2, "total_count", Int32),
     one(3, "was_merge", Bool),
 ] };
-static UpdateTodosToolCall: MessageInfo = MessageInfo { name: "UpdateTodosToolCall", fields: &[
+pub(super) static UpdateTodosToolCall: MessageInfo = MessageInfo { name: "UpdateTodosToolCall", fields: &[
     one(1, "args", Message(&UpdateTodosArgs)),
     one(2, "result", Message(&UpdateTodosResult)),
 ] };
-static UserMessage: MessageInfo = MessageInfo { name: "UserMessage", fields: &[
+pub(super) static UserMessage: MessageInfo = MessageInfo { name: "UserMessage", fields: &[
     one(1, "text", String),
     one(2, "message_id", String),
     one(3, "selected_context", Message(&SelectedContext)),
@@ -3364,64 +3364,64 @@ static UserMessage: MessageInfo = MessageInfo { name: "UserMessage", fields: &[
     one(10, "selected_context_blob", Bytes),
     one(17, "correlation_id", String),
 ] };
-static UserMessageAction: MessageInfo = MessageInfo { name: "UserMessageAction", fields: &[
+pub(super) static UserMessageAction: MessageInfo = MessageInfo { name: "UserMessageAction", fields: &[
     one(1, "user_message", Message(&UserMessage)),
     one(2, "request_context", Message(&RequestContext)),
     one(3, "send_to_interaction_listener", Bool),
 ] };
-static UserMessageAppendedUpdate: MessageInfo = MessageInfo { name: "UserMessageAppendedUpdate", fields: &[
+pub(super) static UserMessageAppendedUpdate: MessageInfo = MessageInfo { name: "UserMessageAppendedUpdate", fields: &[
     one(1, "user_message", Message(&UserMessage)),
 ] };
-static WaitAction: MessageInfo = MessageInfo { name: "WaitAction", fields: &[
+pub(super) static WaitAction: MessageInfo = MessageInfo { name: "WaitAction", fields: &[
     one(1, "duration_ms", Int32),
 ] };
-static WebFetchAllowlistPrecheckArgs: MessageInfo = MessageInfo { name: "WebFetchAllowlistPrecheckArgs", fields: &[
+pub(super) static WebFetchAllowlistPrecheckArgs: MessageInfo = MessageInfo { name: "WebFetchAllowlistPrecheckArgs", fields: &[
     one(1, "url", String),
     one(2, "tool_call_id", String),
 ] };
-static WebFetchAllowlistPrecheckResult: MessageInfo = MessageInfo { name: "WebFetchAllowlistPrecheckResult", fields: &[
+pub(super) static WebFetchAllowlistPrecheckResult: MessageInfo = MessageInfo { name: "WebFetchAllowlistPrecheckResult", fields: &[
     one(1, "allowlisted", Bool),
 ] };
-static WebSearchArgs: MessageInfo = MessageInfo { name: "WebSearchArgs", fields: &[
+pub(super) static WebSearchArgs: MessageInfo = MessageInfo { name: "WebSearchArgs", fields: &[
     one(1, "search_term", String),
     one(2, "tool_call_id", String),
 ] };
-static WebSearchError: MessageInfo = MessageInfo { name: "WebSearchError", fields: &[
+pub(super) static WebSearchError: MessageInfo = MessageInfo { name: "WebSearchError", fields: &[
     one(1, "error", String),
 ] };
-static WebSearchReference: MessageInfo = MessageInfo { name: "WebSearchReference", fields: &[
+pub(super) static WebSearchReference: MessageInfo = MessageInfo { name: "WebSearchReference", fields: &[
     one(1, "title", String),
     one(2, "url", String),
     one(3, "chunk", String),
 ] };
-static WebSearchRejected: MessageInfo = MessageInfo { name: "WebSearchRejected", fields: &[
+pub(super) static WebSearchRejected: MessageInfo = MessageInfo { name: "WebSearchRejected", fields: &[
     one(1, "reason", String),
 ] };
-static WebSearchRequestQuery: MessageInfo = MessageInfo { name: "WebSearchRequestQuery", fields: &[
+pub(super) static WebSearchRequestQuery: MessageInfo = MessageInfo { name: "WebSearchRequestQuery", fields: &[
     one(1, "args", Message(&WebSearchArgs)),
 ] };
-static WebSearchRequestResponse: MessageInfo = MessageInfo { name: "WebSearchRequestResponse", fields: &[
+pub(super) static WebSearchRequestResponse: MessageInfo = MessageInfo { name: "WebSearchRequestResponse", fields: &[
     one(1, "approved", Message(&WebSearchRequestResponse_Approved)),
     one(2, "rejected", Message(&WebSearchRequestResponse_Rejected)),
 ] };
-static WebSearchRequestResponse_Approved: MessageInfo = MessageInfo { name: "WebSearchRequestResponse_Approved", fields: &[
+pub(super) static WebSearchRequestResponse_Approved: MessageInfo = MessageInfo { name: "WebSearchRequestResponse_Approved", fields: &[
 ] };
-static WebSearchRequestResponse_Rejected: MessageInfo = MessageInfo { name: "WebSearchRequestResponse_Rejected", fields: &[
+pub(super) static WebSearchRequestResponse_Rejected: MessageInfo = MessageInfo { name: "WebSearchRequestResponse_Rejected", fields: &[
     one(1, "reason", String),
 ] };
-static WebSearchResult: MessageInfo = MessageInfo { name: "WebSearchResult", fields: &[
+pub(super) static WebSearchResult: MessageInfo = MessageInfo { name: "WebSearchResult", fields: &[
     one(1, "success", Message(&WebSearchSuccess)),
     one(2, "error", Message(&WebSearchError)),
     one(3, "rejected", Message(&WebSearchRejected)),
 ] };
-static WebSearchSuccess: MessageInfo = MessageInfo { name: "WebSearchSuccess", fields: &[
+pub(super) static WebSearchSuccess: MessageInfo = MessageInfo { name: "WebSearchSuccess", fields: &[
     many(1, "references", Message(&WebSearchReference)),
 ] };
-static WebSearchToolCall: MessageInfo = MessageInfo { name: "WebSearchToolCall", fields: &[
+pub(super) static WebSearchToolCall: MessageInfo = MessageInfo { name: "WebSearchToolCall", fields: &[
     one(1, "args", Message(&WebSearchArgs)),
     one(2, "result", Message(&WebSearchResult)),
 ] };
-static WriteArgs: MessageInfo = MessageInfo { name: "WriteArgs", fields: &[
+pub(super) static WriteArgs: MessageInfo = MessageInfo { name: "WriteArgs", fields: &[
     one(1, "path", String),
     one(2, "file_text", String),
     one(3, "tool_call_id", String),
@@ -3429,51 +3429,51 @@ static WriteArgs: MessageInfo = MessageInfo { name: "WriteArgs", fields: &[
     one(5, "file_bytes", Bytes),
     one(6, "encoding_hint", String),
 ] };
-static WriteError: MessageInfo = MessageInfo { name: "WriteError", fields: &[
+pub(super) static WriteError: MessageInfo = MessageInfo { name: "WriteError", fields: &[
     one(1, "path", String),
     one(2, "error", String),
 ] };
-static WriteNoSpace: MessageInfo = MessageInfo { name: "WriteNoSpace", fields: &[
+pub(super) static WriteNoSpace: MessageInfo = MessageInfo { name: "WriteNoSpace", fields: &[
     one(1, "path", String),
 ] };
-static WritePermissionDenied: MessageInfo = MessageInfo { name: "WritePermissionDenied", fields: &[
+pub(super) static WritePermissionDenied: MessageInfo = MessageInfo { name: "WritePermissionDenied", fields: &[
     one(1, "path", String),
     one(2, "directory", String),
     one(3, "operation", String),
     one(4, "error", String),
     one(5, "is_readonly", Bool),
 ] };
-static WriteRejected: MessageInfo = MessageInfo { name: "WriteRejected", fields: &[
+pub(super) static WriteRejected: MessageInfo = MessageInfo { name: "WriteRejected", fields: &[
     one(1, "path", String),
     one(2, "reason", String),
 ] };
-static WriteResult: MessageInfo = MessageInfo { name: "WriteResult", fields: &[
+pub(super) static WriteResult: MessageInfo = MessageInfo { name: "WriteResult", fields: &[
     one(1, "success", Message(&WriteSuccess)),
     one(3, "permission_denied", Message(&WritePermissionDenied)),
     one(4, "no_space", Message(&WriteNoSpace)),
     one(5, "error", Message(&WriteError)),
     one(6, "rejected", Message(&WriteRejected)),
 ] };
-static WriteShellStdinArgs: MessageInfo = MessageInfo { name: "WriteShellStdinArgs", fields: &[
+pub(super) static WriteShellStdinArgs: MessageInfo = MessageInfo { name: "WriteShellStdinArgs", fields: &[
     one(1, "shell_id", Uint32),
     one(2, "chars", String),
 ] };
-static WriteShellStdinError: MessageInfo = MessageInfo { name: "WriteShellStdinError", fields: &[
+pub(super) static WriteShellStdinError: MessageInfo = MessageInfo { name: "WriteShellStdinError", fields: &[
     one(1, "error", String),
 ] };
-static WriteShellStdinResult: MessageInfo = MessageInfo { name: "WriteShellStdinResult", fields: &[
+pub(super) static WriteShellStdinResult: MessageInfo = MessageInfo { name: "WriteShellStdinResult", fields: &[
     one(1, "success", Message(&WriteShellStdinSuccess)),
     one(2, "error", Message(&WriteShellStdinError)),
 ] };
-static WriteShellStdinSuccess: MessageInfo = MessageInfo { name: "WriteShellStdinSuccess", fields: &[
+pub(super) static WriteShellStdinSuccess: MessageInfo = MessageInfo { name: "WriteShellStdinSuccess", fields: &[
     one(1, "shell_id", Uint32),
     one(2, "terminal_file_length_before_input_written", Uint32),
 ] };
-static WriteShellStdinToolCall: MessageInfo = MessageInfo { name: "WriteShellStdinToolCall", fields: &[
+pub(super) static WriteShellStdinToolCall: MessageInfo = MessageInfo { name: "WriteShellStdinToolCall", fields: &[
     one(1, "args", Message(&WriteShellStdinArgs)),
     one(2, "result", Message(&WriteShellStdinResult)),
 ] };
-static WriteSuccess: MessageInfo = MessageInfo { name: "WriteSuccess", fields: &[
+pub(super) static WriteSuccess: MessageInfo = MessageInfo { name: "WriteSuccess", fields: &[
     one(1, "path", String),
     one(2, "lines_created", Int32),
     one(3, "file_size", Int32),

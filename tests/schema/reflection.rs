@@ -54,7 +54,10 @@ fn render_message(out: &mut String, message: &DescriptorProto) -> std::fmt::Resu
     let mut fields: Vec<_> = message.field.iter().collect();
     fields.sort_by_key(|field| field.number());
     let name = message.name();
-    writeln!(out, "static {name}: MessageInfo = MessageInfo {{ name: {name:?}, fields: &[")?;
+    writeln!(
+        out,
+        "pub(super) static {name}: MessageInfo = MessageInfo {{ name: {name:?}, fields: &["
+    )?;
     for field in fields {
         let (shape, kind) = shape_and_kind(message, field);
         writeln!(out, "    {shape}({}, {:?}, {kind}),", field.number(), field.name())?;
