@@ -32,6 +32,7 @@ fn seeds(vectors: &Path) -> Result<Vec<(&'static str, Seeds)>> {
     let streams = streams(vectors, &messages)?;
     Ok(vec![
         ("decoder", streams.iter().map(|body| with_cuts(body)).collect()),
+        ("inspect", [messages.as_slice(), &streams].concat()),
         ("envelopes", messages),
         ("end_stream", inputs(vectors, "end-stream.json", "input")?),
         ("redaction", inputs(vectors, "redaction.json", "text")?),

@@ -17,7 +17,7 @@ impl Choices<'_> {
 
     fn one_in(&mut self, n: u8) -> bool {
         let choice = self.next();
-        choice != 0 && choice % n == 0
+        choice != 0 && choice.is_multiple_of(n)
     }
 
     fn bytes(&mut self) -> Vec<u8> {

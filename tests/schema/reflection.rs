@@ -82,17 +82,22 @@ fn shape_and_kind(
 }
 
 fn kind(field: &FieldDescriptorProto) -> String {
+    let known = [
+        Type::Bool,
+        Type::Bytes,
+        Type::Double,
+        Type::Int32,
+        Type::Int64,
+        Type::String,
+        Type::Uint32,
+        Type::Uint64,
+    ];
     match field.r#type() {
         Type::Message => format!("Message(&{})", short(field.type_name())),
         Type::Enum => format!("Enum(&{})", short(field.type_name())),
-        known @ (Type::Bool
-        | Type::Bytes
-        | Type::Double
-        | Type::Int32
-        | Type::Int64
-        | Type::String
-        | Type::Uint32
-        | Type::Uint64) => format!("{known:?}"),
-        other => panic!("{}: the inspector does not know the type {other:?}", field.name()),
+        kind => {
+            assert!(known.contains(&kind), "{}: {kind:?} is new to the inspector", field.name());
+            format!("{kind:?}")
+        }
     }
 }
