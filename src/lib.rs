@@ -4,6 +4,7 @@
 pub mod codec;
 pub mod connect;
 pub mod context;
+pub mod conversation;
 pub mod error;
 pub mod exec;
 pub mod ids;

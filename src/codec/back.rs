@@ -32,6 +32,14 @@ impl Back {
         self.buffer.get(self.start..end).unwrap_or_default()
     }
 
+    /// Overwrites the bytes that were written last when [`Self::len`] was `mark`.
+    pub(crate) fn patch(&mut self, mark: usize, bytes: &[u8]) {
+        let start = self.buffer.len().saturating_sub(mark);
+        if let Some(place) = self.buffer.get_mut(start..start + bytes.len()) {
+            place.copy_from_slice(bytes);
+        }
+    }
+
     /// Forgets what was written since `mark`.
     pub(crate) fn rewind(&mut self, mark: usize) {
         self.start = self.buffer.len().saturating_sub(mark);
@@ -138,7 +146,13 @@ impl Back {
     /// Makes what was written since `mark` the content of a field.
     #[inline]
     pub(crate) fn wrap(&mut self, field: u32, mark: usize) {
-        self.varint((self.len() - mark) as u64);
+        self.head(field, self.len() - mark);
+    }
+
+    /// Tag and length of a field whose content is not, or not only, in this writer.
+    #[inline]
+    pub(crate) fn head(&mut self, field: u32, len: usize) {
+        self.varint(len as u64);
         self.tag(field, WireType::Len);
     }
 
@@ -202,6 +216,16 @@ mod tests {
                 assert_eq!(out.finish(), expected);
             }
         }
+    }
+
+    #[test]
+    fn patches_what_is_known_later() {
+        let mut out = Back::new(0);
+        out.raw(b"....tail");
+        let mark = out.len();
+        out.raw(b"head");
+        out.patch(mark, b"late");
+        assert_eq!(out.finish(), &b"headlatetail"[..]);
     }
 
     #[test]

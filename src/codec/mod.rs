@@ -4,11 +4,20 @@
 //! order, because blob ids are hashes of bytes and prost cannot keep that order everywhere
 //! (ARCHITECTURE, generated code); what is rare in what is received is decoded by prost.
 
-mod back;
+pub(crate) mod back;
+pub mod call;
 pub mod hot;
 pub mod image;
-mod json;
+pub(crate) mod json;
+pub(crate) mod prompt;
+pub mod reply;
+pub mod request;
+pub(crate) mod tools;
+pub(crate) mod turn;
 pub mod value;
+
+pub use request::{Action, History, Model, ModelForm, Naming, PromptRoutes, RunRequest};
+pub use tools::ToolContext;
 
 /// Whose behaviour to show where ours differs from the reference's on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,0 +1,268 @@
+//! What a run is asked for, in our own types.
+
+use std::borrow::Cow;
+
+use super::back::Back;
+use crate::context::Context;
+use crate::error::{Error, Result};
+
+/// Longest model, conversation and request id: they become header and log text.
+const MAX_ID: usize = 256;
+
+/// How the history of a context reaches the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum History {
+    /// Every message as an entry of `root_prompt_messages_json`, which the service builds the
+    /// model's prompt from, and as turns for display (PROTOCOL 4).
+    #[default]
+    Full,
+    /// As the reference of 2026-06 does it, byte for byte: the system entry and turns only, a
+    /// checkpoint as it came, tools in the request context only.
+    Legacy,
+}
+
+/// The names a request carries.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Naming {
+    /// `client_name` of the conversation state. Default `agentwire`.
+    pub client_name: Cow<'static, str>,
+    /// `provider_identifier` of tools: the model sees `mcp_<provider>_<tool>`. Default `agentwire`.
+    pub provider_identifier: Cow<'static, str>,
+    /// What paths of inline images start with. Default `/agentwire/inline-images/`.
+    pub image_path_prefix: Cow<'static, str>,
+}
+
+impl Default for Naming {
+    fn default() -> Self {
+        Self {
+            client_name: "agentwire".into(),
+            provider_identifier: "agentwire".into(),
+            image_path_prefix: "/agentwire/inline-images/".into(),
+        }
+    }
+}
+
+impl Naming {
+    /// The names of the reference, for the vectors and for comparison.
+    pub fn reference() -> Self {
+        Self {
+            client_name: "pi".into(),
+            provider_identifier: "pi".into(),
+            image_path_prefix: "/atomic/inline-images/".into(),
+        }
+    }
+}
+
+/// Which of its two fields names the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum ModelForm {
+    /// `requested_model` when there are parameters, else `model_details`.
+    #[default]
+    Auto,
+    /// `model_details`, the older form; parameters are not sent.
+    Details,
+    /// `requested_model`, the newer form.
+    Requested,
+}
+
+impl ModelForm {
+    /// The other form: what a `not_found` before anything was emitted falls back to, once.
+    #[must_use]
+    pub fn other(self, model: &Model) -> Self {
+        match model.form() {
+            Self::Requested => Self::Details,
+            Self::Details | Self::Auto => Self::Requested,
+        }
+    }
+}
+
+/// The model that is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Model {
+    /// Id as the account's catalogue has it.
+    pub id: String,
+    /// Which field names it.
+    pub form: ModelForm,
+    /// Max mode; left out when false.
+    pub max_mode: bool,
+    /// Parameters of `requested_model` in order, for instance `effort` with a level.
+    pub parameters: Vec<(String, String)>,
+}
+
+impl Model {
+    /// A model by its id alone.
+    pub fn new(id: impl Into<String>) -> Self {
+        Self { id: id.into(), ..Self::default() }
+    }
+
+    /// The same model with a parameter.
+    #[must_use]
+    pub fn parameter(mut self, id: impl Into<String>, value: impl Into<String>) -> Self {
+        self.parameters.push((id.into(), value.into()));
+        self
+    }
+
+    /// The form that is sent: never [`ModelForm::Auto`].
+    pub fn form(&self) -> ModelForm {
+        match self.form {
+            ModelForm::Auto if self.parameters.is_empty() => ModelForm::Details,
+            ModelForm::Auto => ModelForm::Requested,
+            form => form,
+        }
+    }
+}
+
+impl From<&str> for Model {
+    fn from(id: &str) -> Self {
+        Self::new(id)
+    }
+}
+
+/// The ways a host's system prompt reaches the model under [`History::Full`] (PROTOCOL 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PromptRoutes {
+    /// The first entry of the prompt list. Default true; the service often replaces it.
+    pub system_entry: bool,
+    /// A global rule of source USER in the request context. Default true: the way that works.
+    pub rule: bool,
+    /// `custom_system_prompt`. Default false: allowed for some accounts only.
+    pub custom: bool,
+}
+
+impl Default for PromptRoutes {
+    fn default() -> Self {
+        Self { system_entry: true, rule: true, custom: false }
+    }
+}
+
+/// What the service is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum Action {
+    /// Answer the last message of the context. Under [`History::Full`] a context that does not end
+    /// with a user message (tool results after a pause that was too long, a cut answer) puts all of
+    /// it into the history and is continued by `resume_action`: a made-up user message would be
+    /// answered instead. Under [`History::Legacy`] its text is sent as a user message, as the
+    /// reference does.
+    #[default]
+    UserMessage,
+    /// Go on from the last checkpoint (PROTOCOL 3, retry). A checkpoint that a run of this same
+    /// context brought is sent as it came: it knows more of the turn than the context does.
+    Resume,
+}
+
+/// One run, to be encoded by [`crate::conversation::encode_run`].
+#[derive(Debug, Clone, Default)]
+pub struct RunRequest {
+    /// The conversation; `None`: that of the `Conversation` value, or a fresh one.
+    pub conversation_id: Option<String>,
+    /// Id of this request, a UUID; also sent as a header.
+    pub request_id: String,
+    /// The model that is asked.
+    pub model: Model,
+    /// System prompt, messages, tools.
+    pub context: Context,
+    /// How the history is sent.
+    pub history: History,
+    /// The names it carries.
+    pub naming: Naming,
+    /// What the service is to do.
+    pub action: Action,
+    /// Where the system prompt goes; [`History::Legacy`] has the system entry only.
+    pub prompt: PromptRoutes,
+}
+
+impl RunRequest {
+    /// Whether every id can be sent: printable ASCII without spaces, 1 to 256 characters.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidRequest` that names the id, never its value (FAULTS M87).
+    pub fn check_ids(&self) -> Result<()> {
+        check_id("model id", &self.model.id)?;
+        check_id("request id", &self.request_id)?;
+        self.conversation_id.as_deref().map_or(Ok(()), |id| check_id("conversation id", id))
+    }
+}
+
+/// Whether an id can be sent.
+pub(crate) fn check_id(what: &str, id: &str) -> Result<()> {
+    if id.is_empty() || id.len() > MAX_ID {
+        return Err(Error::invalid(format!("the {what} must have 1 to {MAX_ID} characters")));
+    }
+    if !id.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(Error::invalid(format!(
+            "the {what} may hold printable ASCII characters without spaces only"
+        )));
+    }
+    Ok(())
+}
+
+/// Writes `requested_model` as this field, when that is the form.
+pub(crate) fn requested_model(out: &mut Back, field: u32, model: &Model) {
+    if model.form() != ModelForm::Requested {
+        return;
+    }
+    let mark = out.len();
+    for (id, value) in model.parameters.iter().rev() {
+        out.message(3, |out| {
+            out.text_unless_empty(2, value);
+            out.text_unless_empty(1, id);
+        });
+    }
+    out.uint_unless_zero(2, u64::from(model.max_mode));
+    out.text(1, &model.id);
+    out.wrap(field, mark);
+}
+
+/// Writes `model_details` as this field, when that is the form (BEHAVIOUR 3.1).
+pub(crate) fn model_details(out: &mut Back, field: u32, model: &Model) {
+    if model.form() != ModelForm::Details {
+        return;
+    }
+    let mark = out.len();
+    out.uint_unless_zero(7, u64::from(model.max_mode));
+    for name in [4, 3, 1] {
+        out.text(name, &model.id);
+    }
+    out.wrap(field, mark);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_ids_are_refused_without_their_value() {
+        let good = RunRequest {
+            request_id: "req-1".into(),
+            model: Model::new("composer-2"),
+            ..RunRequest::default()
+        };
+        assert!(good.check_ids().is_ok());
+        let huge = "a".repeat(1 << 20);
+        for bad in ["", "sneaky\r\nx", "sneaky\0", "sneaky id", "snéaky", "\u{202e}sneaky", &huge]
+        {
+            for place in 0..3 {
+                let mut request = good.clone();
+                match place {
+                    0 => request.model.id = bad.into(),
+                    1 => request.request_id = bad.into(),
+                    _ => request.conversation_id = Some(bad.into()),
+                }
+                let error = request.check_ids().unwrap_err();
+                assert!(!error.to_string().contains("neaky"), "{error}");
+                assert!(error.to_string().len() < 200);
+            }
+        }
+    }
+
+    #[test]
+    fn the_form_follows_from_the_parameters() {
+        let plain = Model::new("m");
+        assert_eq!(plain.form(), ModelForm::Details);
+        assert_eq!(plain.form.other(&plain), ModelForm::Requested);
+        let effort = Model::new("m").parameter("effort", "high");
+        assert_eq!(effort.form(), ModelForm::Requested);
+        assert_eq!(effort.form.other(&effort), ModelForm::Details);
+    }
+}
