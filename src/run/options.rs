@@ -1,0 +1,72 @@
+//! Limits and times of one run.
+
+use std::time::Duration;
+
+use crate::connect::Limits;
+
+/// Limits and times of one run. Every default has its reason beside it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Options {
+    /// Sizes of what the service sends: envelope, decompressed envelope, end-stream.
+    pub limits: Limits,
+    /// How long the first byte of the answer may take. 60 s: a cold model answers its first
+    /// heartbeat well before (FAULTS, promises).
+    pub first_byte: Duration,
+    /// How long nothing at all may come, heartbeats included. 120 s for a single attempt (FAULTS,
+    /// promises); a client that retries uses 30 s, as the official one does (PROTOCOL 3).
+    pub silence: Duration,
+    /// How long the service may send nothing but heartbeats. 10 minutes: the longest silence of a
+    /// model that other clients allow (BEHAVIOUR 6.3, FAULTS M63).
+    pub progress: Duration,
+    /// How long one envelope may take from its first byte to its last, so that a byte a second
+    /// does not count as life for ever (FAULTS M62). 5 minutes: 16 MiB over half a megabit a second.
+    pub message: Duration,
+    /// Time between our heartbeats, counted from the moment the last one was written. 5 s
+    /// (PROTOCOL 3).
+    pub heartbeat: Duration,
+    /// Time between the heartbeats of a tool at work. 3 s (PROTOCOL 3, exec life cycle).
+    pub exec_heartbeat: Duration,
+    /// Tool calls that come within this time of each other are handed out together. 100 ms
+    /// (BEHAVIOUR 6.3).
+    pub tool_batch: Duration,
+    /// How long a turn may wait for the answers to its tool calls. 5 minutes (BEHAVIOUR 6.3).
+    pub paused_turn: Duration,
+    /// How long the stream may stay open after `turn_ended`. 500 ms (PROTOCOL 3).
+    pub turn_end: Duration,
+    /// The same while tools are still at work. 5 s (PROTOCOL 3).
+    pub turn_end_with_tools: Duration,
+    /// Limit for the whole run, tools included. None by default: a long answer is not a fault.
+    pub deadline: Option<Duration>,
+    /// Bytes of replies that may wait to be written before no further message is taken in.
+    /// 8 MiB: a few large blobs. A peer that asks without reading is held by its own window and
+    /// ends with the writer's deadline.
+    pub queued_writes: usize,
+    /// Tool calls that may wait for their answers at a time; more are refused one by one with an
+    /// error that the model sees. 256: twice what a model was seen to ask for in one go.
+    pub pending_calls: usize,
+    /// Bytes kept of an error answer's body; the rest is not read. 64 KiB (FAULTS, promises).
+    pub error_body: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            first_byte: Duration::from_secs(60),
+            silence: Duration::from_secs(120),
+            progress: Duration::from_secs(600),
+            message: Duration::from_secs(300),
+            heartbeat: Duration::from_secs(5),
+            exec_heartbeat: Duration::from_secs(3),
+            tool_batch: Duration::from_millis(100),
+            paused_turn: Duration::from_secs(300),
+            turn_end: Duration::from_millis(500),
+            turn_end_with_tools: Duration::from_secs(5),
+            deadline: None,
+            queued_writes: 8 << 20,
+            pending_calls: 256,
+            error_body: 64 << 10,
+        }
+    }
+}
