@@ -1,0 +1,87 @@
+//! What a run wants done, and the queue of it.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+/// How long a driver may go on writing after the run has ended, before it drops the stream: the
+/// caller is released at once, the last message (a cancel) still gets its chance. 1 s (FAULTS,
+/// finding 3; BEHAVIOUR 6.1).
+pub const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+
+/// What the driver has to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Write these bytes to the request body, in order.
+    Send(Bytes),
+    /// End the request body; nothing more is sent.
+    HalfClose,
+    /// Reset the stream once everything sent before has left, or after [`FLUSH_LIMIT`].
+    Reset(ResetReason),
+    /// Nothing to do before this instant (or before new input, when `None`).
+    Wait(Option<Instant>),
+}
+
+/// Why a stream is reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResetReason {
+    /// The answer is complete and the service leaves the stream open: HTTP/2 `NO_ERROR`.
+    Complete,
+    /// The run failed or was cancelled: HTTP/2 `CANCEL`.
+    Cancel,
+}
+
+impl ResetReason {
+    /// The HTTP/2 error code (RFC 9113 section 7).
+    pub const fn h2_code(self) -> u32 {
+        match self {
+            Self::Complete => 0x0,
+            Self::Cancel => 0x8,
+        }
+    }
+}
+
+/// Outputs in order, and how many bytes have not left yet.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    queue: VecDeque<Output>,
+    unsent: usize,
+    closed: bool,
+}
+
+impl Outbox {
+    pub(crate) fn send(&mut self, bytes: Bytes) {
+        if !self.closed && !bytes.is_empty() {
+            self.unsent += bytes.len();
+            self.queue.push_back(Output::Send(bytes));
+        }
+    }
+
+    /// The last thing of a stream; nothing can be sent after it.
+    pub(crate) fn close(&mut self, last: Output) {
+        self.closed = true;
+        self.queue.push_back(last);
+    }
+
+    /// Forgets what the driver has not taken yet: a failed run owes no answers.
+    pub(crate) fn forget(&mut self) {
+        for output in self.queue.drain(..) {
+            if let Output::Send(bytes) = output {
+                self.unsent -= bytes.len();
+            }
+        }
+    }
+
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        self.unsent = self.unsent.saturating_sub(bytes);
+    }
+
+    pub(crate) fn unsent(&self) -> usize {
+        self.unsent
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Output> {
+        self.queue.pop_front()
+    }
+}
