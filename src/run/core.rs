@@ -1,0 +1,493 @@
+//! The rules of a run: what each message, timer and command does. `session` feeds it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::codec::{RunRequest, ToolContext, encode_run, reply};
+use crate::connect::{Code, EndStream, RunFacts, error_from_http};
+use crate::conversation::Conversation;
+use crate::error::{Error, Kind, NetworkFault, Result};
+use crate::ids::IdSource;
+use crate::redact::Redactor;
+
+use super::event::{Ended, Event, Finish, Notice};
+use super::head::Head;
+use super::options::Options;
+use super::output::{Outbox, Output, ResetReason};
+use super::timer::{Timer, Timers};
+use super::tools::ToolTable;
+use super::usage::Usage;
+
+/// How the response body came to its end.
+#[derive(Debug)]
+pub(super) enum InputEnd {
+    Clean,
+    Lost(Error),
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The request is on its way; no response head yet.
+    Opening,
+    /// The head was an error; its body is being read.
+    Refused(Box<Head>, Vec<u8>),
+    /// The turn goes on.
+    Streaming,
+    /// `turn_ended` came; the stream has a short while to end.
+    TurnEnded,
+    /// The last event is out or queued.
+    Over,
+}
+
+/// How to leave the stream.
+enum Farewell {
+    /// Nothing to add: half-close, and reset if the service leaves its side open.
+    Close,
+    /// The service still works for us: tell it to stop, then reset.
+    Tell,
+    /// The stream cannot be used: reset.
+    Reset,
+}
+
+pub(super) struct Core {
+    pub(super) options: Options,
+    pub(super) conversation: Conversation,
+    phase: Phase,
+    timers: Timers,
+    pub(super) outbox: Outbox,
+    pub(super) tools: ToolTable,
+    pub(super) tool_context: ToolContext,
+    pub(super) usage: Usage,
+    pub(super) ids: Box<dyn IdSource>,
+    redactor: Arc<Redactor>,
+    events: VecDeque<Event>,
+    end_stream: Option<EndStream>,
+    input_end: Option<InputEnd>,
+    /// The service has ended its side, one way or another.
+    input_done: bool,
+    request_size: usize,
+    heartbeat_queued: bool,
+    stalled: bool,
+    progressed: bool,
+    completed_message: bool,
+}
+
+impl Core {
+    pub(super) fn new(
+        request: &RunRequest,
+        mut conversation: Conversation,
+        options: Options,
+        redactor: Arc<Redactor>,
+        mut ids: Box<dyn IdSource>,
+        now: Instant,
+    ) -> Result<Self, Box<(Error, Conversation)>> {
+        let encoded = match encode_run(request, &mut conversation, ids.as_mut()) {
+            Ok(encoded) => encoded,
+            Err(error) => return Err(Box::new((error, conversation))),
+        };
+        let mut core = Self {
+            conversation,
+            phase: Phase::Opening,
+            timers: Timers::default(),
+            outbox: Outbox::default(),
+            tools: ToolTable::default(),
+            tool_context: encoded.tools,
+            usage: Usage::default(),
+            ids,
+            redactor,
+            events: VecDeque::new(),
+            end_stream: None,
+            input_end: None,
+            input_done: false,
+            request_size: encoded.envelope.len(),
+            heartbeat_queued: false,
+            stalled: false,
+            progressed: false,
+            completed_message: false,
+            options,
+        };
+        core.outbox.send(encoded.envelope);
+        core.timers.arm(Timer::FirstByte, now, core.options.first_byte);
+        if let Some(deadline) = core.options.deadline {
+            core.timers.arm(Timer::Deadline, now, deadline);
+        }
+        Ok(core)
+    }
+
+    // Questions of `session`.
+
+    pub(super) fn is_opening(&self) -> bool {
+        matches!(self.phase, Phase::Opening)
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over)
+    }
+
+    pub(super) fn turn_has_ended(&self) -> bool {
+        matches!(self.phase, Phase::TurnEnded)
+    }
+
+    /// More replies wait than the limit allows: no message is taken in until some have left.
+    pub(super) fn must_write_first(&self) -> bool {
+        self.outbox.unsent() > self.options.queued_writes
+            && self.outbox.unsent() > self.request_size
+    }
+
+    pub(super) fn wants_attention(&self) -> bool {
+        !self.events.is_empty() || self.is_over() || self.must_write_first()
+    }
+
+    pub(super) fn has_end_stream(&self) -> bool {
+        self.end_stream.is_some() && !self.is_over()
+    }
+
+    pub(super) fn pop_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    pub(super) fn poll_output(&mut self) -> Output {
+        self.outbox.pop().unwrap_or_else(|| Output::Wait(self.timers.next()))
+    }
+
+    // Input.
+
+    /// The head passed: listen.
+    pub(super) fn open(&mut self, now: Instant) {
+        self.phase = Phase::Streaming;
+        self.listen(now);
+    }
+
+    /// The head was an HTTP error; the body says more.
+    pub(super) fn refused(&mut self, head: Head) {
+        self.phase = Phase::Refused(Box::new(head), Vec::new());
+    }
+
+    /// Takes body bytes of an HTTP error. False when this is no error answer.
+    pub(super) fn refusal_body(&mut self, chunk: &[u8]) -> bool {
+        let Phase::Refused(_, body) = &mut self.phase else { return false };
+        let room = self.options.error_body.saturating_sub(body.len());
+        body.extend_from_slice(chunk.get(..room).unwrap_or(chunk));
+        if chunk.len() > room {
+            self.conclude_refusal();
+        }
+        true
+    }
+
+    fn conclude_refusal(&mut self) {
+        if let Phase::Refused(head, body) = &self.phase {
+            let error = error_from_http(head.status, &head.headers, body, &self.redactor);
+            self.fail(error);
+        }
+    }
+
+    /// Any byte at all arrived.
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.timers.stop(Timer::FirstByte);
+        if self.is_listening() || matches!(self.phase, Phase::Opening | Phase::Refused(..)) {
+            self.timers.arm(Timer::Silence, now, self.options.silence);
+        }
+    }
+
+    pub(super) fn input_ended(&mut self, end: InputEnd) {
+        self.input_done = true;
+        if matches!(self.phase, Phase::Refused(..)) {
+            self.conclude_refusal();
+        } else if !self.is_over() && self.input_end.is_none() {
+            self.input_end = Some(end);
+        }
+    }
+
+    pub(super) fn take_input_end(&mut self) -> Option<InputEnd> {
+        self.input_end.take()
+    }
+
+    pub(super) fn end_stream(&mut self, end: EndStream) {
+        self.end_stream = Some(end);
+    }
+
+    /// A chunk has been decoded; `partial` when it ended inside an envelope.
+    pub(super) fn chunk_done(&mut self, partial: bool, now: Instant) {
+        if self.is_over() {
+            return;
+        }
+        if std::mem::take(&mut self.completed_message) || !partial {
+            self.timers.stop(Timer::Message);
+        }
+        if !self.is_listening() {
+            return;
+        }
+        if partial && !self.timers.is_armed(Timer::Message) {
+            self.timers.arm(Timer::Message, now, self.options.message);
+        }
+        if std::mem::take(&mut self.progressed) {
+            self.timers.arm(Timer::Progress, now, self.options.progress);
+        }
+    }
+
+    pub(super) fn message_completed(&mut self, progress: bool) {
+        self.completed_message = true;
+        self.progressed |= progress;
+    }
+
+    // Who waits for whom.
+
+    /// The service owes us something: not while tools are at work here, nor while the consumer
+    /// holds everything up.
+    fn is_listening(&self) -> bool {
+        matches!(self.phase, Phase::Streaming) && !self.stalled && self.tools.is_empty()
+    }
+
+    /// Starts or stops the timers on the service, after something that decides it has changed.
+    pub(super) fn listen(&mut self, now: Instant) {
+        if self.is_listening() {
+            self.timers.arm(Timer::Silence, now, self.options.silence);
+            self.timers.arm(Timer::Progress, now, self.options.progress);
+        } else {
+            for timer in [Timer::Silence, Timer::Progress, Timer::Message] {
+                self.timers.stop(timer);
+            }
+        }
+    }
+
+    /// The consumer (or our own writer) holds up decoding, or no longer does.
+    pub(super) fn stalled(&mut self, stalled: bool, now: Instant) {
+        self.stalled = stalled;
+        if matches!(self.phase, Phase::Streaming) {
+            self.listen(now);
+        }
+    }
+
+    /// Tool calls came or went.
+    pub(super) fn tools_changed(&mut self, now: Instant) {
+        self.listen(now);
+        if self.tools.is_empty() {
+            self.timers.stop(Timer::PausedTurn);
+            self.timers.stop(Timer::ToolBatch);
+            if self.turn_has_ended() {
+                self.timers.arm(Timer::TurnEnd, now, self.options.turn_end);
+            }
+        }
+        self.arm_exec_heartbeat();
+    }
+
+    pub(super) fn arm_tool_batch(&mut self, now: Instant) {
+        self.timers.arm(Timer::ToolBatch, now, self.options.tool_batch);
+    }
+
+    /// The calls that wait to be handed out, as one event.
+    pub(super) fn hand_out(&mut self, now: Instant) -> Option<Event> {
+        self.timers.stop(Timer::ToolBatch);
+        if !self.tools.has_unannounced() {
+            return None;
+        }
+        self.timers.arm(Timer::PausedTurn, now, self.options.paused_turn);
+        Some(Event::ToolCalls(self.tools.hand_out()))
+    }
+
+    pub(super) fn turn_ended(&mut self, split: [Option<i64>; 5], now: Instant) {
+        if !matches!(self.phase, Phase::Streaming) {
+            return;
+        }
+        self.usage.turn_ended(split);
+        self.phase = Phase::TurnEnded;
+        self.listen(now);
+        let grace = if self.tools.is_empty() {
+            self.options.turn_end
+        } else {
+            self.options.turn_end_with_tools
+        };
+        self.timers.arm(Timer::TurnEnd, now, grace);
+    }
+
+    // Writing.
+
+    pub(super) fn push(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+
+    pub(super) fn notice(&mut self, notice: Notice) {
+        self.push(Event::Notice(notice));
+    }
+
+    pub(super) fn sent(&mut self, bytes: usize, now: Instant) {
+        self.outbox.sent(bytes);
+        if self.outbox.unsent() > 0 || self.is_over() {
+            return;
+        }
+        self.heartbeat_queued = false;
+        if !self.timers.is_armed(Timer::Heartbeat) {
+            self.timers.arm(Timer::Heartbeat, now, self.options.heartbeat);
+        }
+        self.tools.arm_heartbeats(now.checked_add(self.options.exec_heartbeat));
+        self.arm_exec_heartbeat();
+    }
+
+    fn arm_exec_heartbeat(&mut self) {
+        match self.tools.next_heartbeat() {
+            Some(at) => self.timers.set(Timer::ExecHeartbeat, at),
+            None => self.timers.stop(Timer::ExecHeartbeat),
+        }
+    }
+
+    // Time.
+
+    pub(super) fn timeout(&mut self, now: Instant) {
+        while !self.is_over() {
+            let Some(timer) = self.timers.take_due(now) else { return };
+            self.on_timer(timer, now);
+        }
+    }
+
+    fn on_timer(&mut self, timer: Timer, now: Instant) {
+        let o = &self.options;
+        match timer {
+            Timer::FirstByte => {
+                self.give_up(stalled(format!("no answer within {:?}", o.first_byte)));
+            }
+            Timer::Silence if matches!(self.phase, Phase::Refused(..)) => self.conclude_refusal(),
+            Timer::Silence => {
+                self.give_up(stalled(format!("nothing came for {:?}", o.silence)));
+            }
+            Timer::Progress => self.give_up(stalled(format!(
+                "nothing but heartbeats came for {:?}",
+                o.progress
+            ))),
+            Timer::Message => self.give_up(stalled(format!(
+                "a message that began {:?} ago is still not complete",
+                o.message
+            ))),
+            Timer::Deadline => self.give_up(Error::new(
+                Kind::DeadlineExceeded,
+                format!("the run took longer than its deadline of {:?}", o.deadline.unwrap_or_default()),
+            )),
+            Timer::PausedTurn => self.give_up(Error::new(
+                Kind::Interrupted,
+                format!("the turn's tool calls were not answered within {:?}", o.paused_turn),
+            )),
+            Timer::Heartbeat => {
+                if !self.heartbeat_queued {
+                    self.heartbeat_queued = true;
+                    self.outbox.send(reply::heartbeat());
+                }
+            }
+            Timer::ExecHeartbeat => {
+                for exec in self.tools.take_due_heartbeats(now) {
+                    self.outbox.send(reply::exec_heartbeat(exec));
+                }
+                self.arm_exec_heartbeat();
+            }
+            Timer::ToolBatch => {
+                if let Some(event) = self.hand_out(now) {
+                    self.push(event);
+                }
+            }
+            Timer::TurnEnd => self.succeed(),
+        }
+    }
+
+    // The end.
+
+    /// The end-stream came and nothing after it.
+    pub(super) fn conclude(&mut self) {
+        let Some(end) = self.end_stream.take() else { return };
+        match end.error {
+            Some(error) => {
+                let error = error.refine(&RunFacts {
+                    billed_tokens: self.usage.output,
+                    request_size: self.request_size,
+                });
+                if drops_checkpoint(&error) {
+                    self.conversation.discard();
+                }
+                self.finish(Err(error), Farewell::Close);
+            }
+            None if self.turn_has_ended() => self.succeed(),
+            None => self.finish(
+                Err(Error::new(Kind::Interrupted, "the service ended the stream before the turn")),
+                Farewell::Close,
+            ),
+        }
+    }
+
+    /// The body is over and there was no end-stream.
+    pub(super) fn input_over(&mut self, end: InputEnd, cut_off: Result<()>) {
+        if self.turn_has_ended() {
+            if matches!(end, InputEnd::Lost(_)) {
+                self.notice(Notice::LostAfterEnd);
+            }
+            return self.succeed();
+        }
+        let error = match end {
+            InputEnd::Lost(error) => error,
+            InputEnd::Clean => cut_off.err().unwrap_or_else(|| {
+                Error::new(Kind::Interrupted, "the stream ended without an end-stream message")
+                    .with_code(Code::Internal)
+            }),
+        };
+        self.finish(Err(error), Farewell::Reset);
+    }
+
+    pub(super) fn succeed(&mut self) {
+        self.finish(Ok(Finish { usage: self.usage }), Farewell::Close);
+    }
+
+    /// The peer broke the protocol or a limit: the stream cannot be used any more.
+    pub(super) fn fail(&mut self, error: Error) {
+        self.finish(Err(error), Farewell::Reset);
+    }
+
+    /// We stop although the service works: it is told so.
+    fn give_up(&mut self, error: Error) {
+        self.finish(Err(error), Farewell::Tell);
+    }
+
+    pub(super) fn cancel(&mut self) {
+        self.give_up(Error::new(Kind::Cancelled, "the run was cancelled"));
+    }
+
+    fn finish(&mut self, end: Ended, farewell: Farewell) {
+        if self.is_over() {
+            return;
+        }
+        self.phase = Phase::Over;
+        self.timers.stop_all();
+        self.outbox.forget();
+        match farewell {
+            Farewell::Close => {
+                self.outbox.close(Output::HalfClose);
+                if !self.input_done {
+                    self.outbox.close(Output::Reset(ResetReason::Complete));
+                }
+            }
+            Farewell::Tell => {
+                self.outbox.send(reply::cancel());
+                self.outbox.close(Output::Reset(ResetReason::Cancel));
+            }
+            Farewell::Reset => self.outbox.close(Output::Reset(ResetReason::Cancel)),
+        }
+        self.push(Event::Ended(end));
+    }
+}
+
+fn stalled(message: String) -> Error {
+    Error::network(NetworkFault::Stalled, message)
+}
+
+/// Which stated errors say that the service no longer has what the checkpoint points to
+/// (FAULTS M85): every other one leaves the conversation as it is.
+fn drops_checkpoint(error: &Error) -> bool {
+    error.code() == Code::NotFound || *error.kind() == Kind::BlobMissing
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core")
+            .field("phase", &std::mem::discriminant(&self.phase))
+            .field("pending_tools", &self.tools.len())
+            .field("unsent", &self.outbox.unsent())
+            .field("timers", &self.timers)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,263 @@
+//! [`Session`]: input in, events and outputs out. What a message means is in `core`.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::codec::RunRequest;
+use crate::connect::{Decoder, Envelope};
+use crate::context::ToolResult;
+use crate::conversation::Conversation;
+use crate::error::{Error, Result};
+use crate::ids::IdSource;
+use crate::redact::Redactor;
+
+use super::core::{Core, InputEnd};
+use super::event::EventRef;
+use super::head::{Head, check_head};
+use super::options::Options;
+use super::output::Output;
+
+/// What a sink answers to an event. The event has been taken either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// Give me more.
+    Continue,
+    /// Stop after this one: the consumer is full. Nothing further is decoded until the next poll.
+    Stop,
+}
+
+/// Why [`Session::poll_events`] came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Polled {
+    /// Everything that arrived has been handled.
+    Drained,
+    /// The sink said stop; call again when there is room.
+    Stopped,
+    /// Replies wait to be written; call again when [`Session::handle_sent`] made room.
+    Writing,
+    /// The last event has been given.
+    Ended,
+}
+
+/// One run: the client's half of one `AgentService.Run` stream.
+pub struct Session {
+    /// Set once the response head has passed.
+    decoder: Option<Decoder>,
+    inbox: VecDeque<Bytes>,
+    core: Core,
+    stalled: bool,
+}
+
+impl Session {
+    /// Encodes the request and starts the run; the first [`Output::Send`] carries it.
+    ///
+    /// `conversation` is moved in and taken back with [`Session::into_conversation`].
+    ///
+    /// # Errors
+    /// [`Kind::InvalidRequest`](crate::error::Kind::InvalidRequest) when the request cannot be
+    /// sent as it is; the conversation is handed back beside the error, unchanged.
+    pub fn new(
+        request: &RunRequest,
+        conversation: Conversation,
+        options: Options,
+        redactor: Arc<Redactor>,
+        ids: Box<dyn IdSource>,
+        now: Instant,
+    ) -> Result<Self, Box<(Error, Conversation)>> {
+        let core = Core::new(request, conversation, options, redactor, ids, now)?;
+        Ok(Self { decoder: None, inbox: VecDeque::new(), core, stalled: false })
+    }
+
+    /// The response head arrived.
+    pub fn handle_head(&mut self, head: Head, now: Instant) {
+        if !self.core.is_opening() {
+            return;
+        }
+        self.core.heard(now);
+        match check_head(&head) {
+            Ok(compression) => {
+                self.decoder = Some(Decoder::new(self.core.options.limits, compression));
+                self.core.open(now);
+            }
+            Err(None) => self.core.refused(head),
+            Err(Some(error)) => self.core.fail(error),
+        }
+    }
+
+    /// Bytes of the response body arrived. They are decoded by the next [`Session::poll_events`].
+    pub fn handle_body(&mut self, chunk: Bytes, now: Instant) {
+        if self.core.is_over() || chunk.is_empty() {
+            return;
+        }
+        self.core.heard(now);
+        if !self.core.refusal_body(&chunk) {
+            self.inbox.push_back(chunk);
+        }
+    }
+
+    /// The response body ended in good order. Trailers say nothing in this protocol (FAULTS M44).
+    pub fn handle_end(&mut self, _now: Instant) {
+        self.core.input_ended(InputEnd::Clean);
+    }
+
+    /// The stream or its connection was lost; `error` says how. What arrived before is still
+    /// decoded and delivered.
+    pub fn handle_lost(&mut self, error: Error, _now: Instant) {
+        self.core.input_ended(InputEnd::Lost(error));
+    }
+
+    /// The driver has written this many bytes of the [`Output::Send`]s it was given.
+    pub fn handle_sent(&mut self, bytes: usize, now: Instant) {
+        self.core.sent(bytes, now);
+    }
+
+    /// The instant of the last [`Output::Wait`] has come.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.core.timeout(now);
+    }
+
+    /// Answers all tool calls that were handed out, on the same stream.
+    ///
+    /// # Errors
+    /// [`Kind::InvalidRequest`](crate::error::Kind::InvalidRequest), before anything is written:
+    /// an answer to a call that is unknown or answered already, two answers to one, an answer
+    /// missing (the message names it), an image that is not base64, or the run is over.
+    pub fn answer(&mut self, results: &[ToolResult], now: Instant) -> Result<()> {
+        self.core.answer(results, true, now)
+    }
+
+    /// Answers some of the tool calls that were handed out; the others may follow.
+    ///
+    /// # Errors
+    /// As [`Session::answer`], but no answer can be missing.
+    pub fn answer_some(&mut self, results: &[ToolResult], now: Instant) -> Result<()> {
+        self.core.answer(results, false, now)
+    }
+
+    /// Stops the run: tells the service, then resets the stream. Does nothing when it is over.
+    pub fn cancel(&mut self, _now: Instant) {
+        self.core.cancel();
+    }
+
+    /// Decodes what arrived and hands events to `sink` until it stops, the input is used up, or
+    /// the run is over.
+    pub fn poll_events<S>(&mut self, now: Instant, mut sink: S) -> Polled
+    where
+        S: FnMut(EventRef<'_>) -> Flow,
+    {
+        let polled = self.pump(now, &mut sink);
+        let stalled = matches!(polled, Polled::Stopped | Polled::Writing);
+        if stalled != self.stalled {
+            self.stalled = stalled;
+            self.core.stalled(stalled, now);
+        }
+        polled
+    }
+
+    fn pump<S: FnMut(EventRef<'_>) -> Flow>(&mut self, now: Instant, sink: &mut S) -> Polled {
+        loop {
+            while let Some(event) = self.core.pop_event() {
+                if sink(EventRef::Other(event)) == Flow::Stop {
+                    return Polled::Stopped;
+                }
+            }
+            if self.core.is_over() {
+                self.inbox.clear();
+                return Polled::Ended;
+            }
+            if self.core.must_write_first() {
+                return Polled::Writing;
+            }
+            let Some(chunk) = self.inbox.pop_front() else {
+                if self.conclude() {
+                    continue;
+                }
+                return Polled::Drained;
+            };
+            if self.decode_chunk(chunk, now, sink) == Flow::Stop && !self.core.is_over() {
+                return Polled::Stopped;
+            }
+        }
+    }
+
+    /// Handles the messages of one chunk; puts back what it did not get to.
+    fn decode_chunk<S>(&mut self, chunk: Bytes, now: Instant, sink: &mut S) -> Flow
+    where
+        S: FnMut(EventRef<'_>) -> Flow,
+    {
+        let Some(decoder) = &mut self.decoder else {
+            self.core.fail(Error::protocol("body bytes before the response head"));
+            return Flow::Continue;
+        };
+        let core = &mut self.core;
+        let stop = Cell::new(false);
+        let mut emit = |event: EventRef<'_>| {
+            if sink(event) == Flow::Stop {
+                stop.set(true);
+            }
+        };
+        let mut rest: &[u8] = &chunk;
+        loop {
+            match decoder.next(&mut rest) {
+                Ok(Some(Envelope::Message(payload))) => core.message(payload, now, &mut emit),
+                Ok(Some(Envelope::EndStream(end))) => core.end_stream(end),
+                Ok(None) => break,
+                Err(error) => core.fail(error),
+            }
+            if stop.get() || core.wants_attention() {
+                break;
+            }
+        }
+        core.chunk_done(decoder.is_partial(), now);
+        if !rest.is_empty() {
+            let at = chunk.len() - rest.len();
+            self.inbox.push_front(chunk.slice(at..));
+        }
+        if stop.get() { Flow::Stop } else { Flow::Continue }
+    }
+
+    /// Everything that arrived has been decoded: is the stream over? True when something came of it.
+    fn conclude(&mut self) -> bool {
+        if self.core.has_end_stream() {
+            self.core.conclude();
+            return true;
+        }
+        let Some(end) = self.core.take_input_end() else { return false };
+        let cut_off = self.decoder.as_mut().map_or(Ok(()), Decoder::finish);
+        self.core.input_over(end, cut_off);
+        true
+    }
+
+    /// What the driver has to do next; call until it is [`Output::Wait`].
+    pub fn poll_output(&mut self) -> Output {
+        self.core.poll_output()
+    }
+
+    /// Whether the last event has been given or waits to be polled.
+    pub fn is_over(&self) -> bool {
+        self.core.is_over()
+    }
+
+    /// The conversation as it stands: checkpoint and blobs received so far.
+    pub fn conversation(&self) -> &Conversation {
+        &self.core.conversation
+    }
+
+    /// Ends the run and gives the conversation back. Whatever was committed stays committed.
+    pub fn into_conversation(self) -> Conversation {
+        self.core.conversation
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("inbox_chunks", &self.inbox.len())
+            .field("core", &self.core)
+            .finish_non_exhaustive()
+    }
+}
