@@ -1,0 +1,304 @@
+//! A session on a virtual clock: what goes in and comes out is written down as a transcript.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use agentwire::codec::RunRequest;
+use agentwire::connect::put_envelope;
+use agentwire::context::{Context, Tool};
+use agentwire::conversation::Conversation;
+use agentwire::ids::CountingIds;
+use agentwire::proto::agent_client_message::Message as Client;
+use agentwire::proto::agent_server_message::Message as Server;
+use agentwire::proto::interaction_update::Message as Update;
+use agentwire::proto::{
+    AgentClientMessage, AgentServerMessage, ExecServerMessage, InteractionUpdate, McpArgs,
+    TextDeltaUpdate, TurnEndedUpdate, exec_client_control_message, exec_client_message,
+    exec_server_message, kv_client_message,
+};
+use agentwire::redact::Redactor;
+use agentwire::run::{Event, Flow, Head, Options, Output, Polled, ResetReason, Session};
+use bytes::Bytes;
+use prost::Message as _;
+
+/// One session, its clock, and what has come out so far.
+pub struct Rig {
+    pub session: Session,
+    pub now: Instant,
+    pub events: Vec<Event>,
+    /// What was sent, one word or two a message, in order.
+    pub sent: Vec<String>,
+    pub sent_messages: Vec<AgentClientMessage>,
+    /// Stop the sink after this many more events.
+    pub room: usize,
+    /// Report writes as done at once (the default), or hold them back.
+    pub writes_through: bool,
+    pub unreported: usize,
+    pub deadline: Option<Instant>,
+}
+
+pub fn ok_head() -> Head {
+    Head {
+        status: 200,
+        headers: vec![("content-type".into(), "application/connect+proto".into())],
+    }
+}
+
+pub fn request(prompt: &str) -> RunRequest {
+    let tool = Tool {
+        name: "ls".into(),
+        description: "List a folder".into(),
+        parameters: serde_json::json!({"type": "object"}),
+    };
+    RunRequest::new("composer-2", Context::prompt(prompt).system("Be brief.").tool(tool))
+}
+
+impl Rig {
+    /// A run whose head has arrived.
+    pub fn streaming() -> Self {
+        Self::with(Options::default())
+    }
+
+    pub fn with(options: Options) -> Self {
+        let mut rig = Self::opening(options, Conversation::new("conv"));
+        rig.session.handle_head(ok_head(), rig.now);
+        rig.turn();
+        rig
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the anchor of the virtual clock")]
+    pub fn opening(options: Options, conversation: Conversation) -> Self {
+        let now = Instant::now();
+        let session = Session::new(
+            &request("hello"),
+            conversation,
+            options,
+            Arc::new(Redactor::default()),
+            Box::new(CountingIds::hex()),
+            now,
+        )
+        .expect("a request that can be sent");
+        let mut rig = Self {
+            session,
+            now,
+            events: Vec::new(),
+            sent: Vec::new(),
+            sent_messages: Vec::new(),
+            room: usize::MAX,
+            writes_through: true,
+            unreported: 0,
+            deadline: None,
+        };
+        rig.turn();
+        rig
+    }
+
+    /// The driver's duty after every call: events, then outputs.
+    pub fn turn(&mut self) -> Polled {
+        let (events, room) = (&mut self.events, &mut self.room);
+        let polled = self.session.poll_events(self.now, |event| {
+            events.push(event.to_event());
+            *room = room.saturating_sub(1);
+            if *room == 0 { Flow::Stop } else { Flow::Continue }
+        });
+        loop {
+            match self.session.poll_output() {
+                Output::Send(bytes) => {
+                    self.record(&bytes);
+                    if self.writes_through {
+                        self.session.handle_sent(bytes.len(), self.now);
+                    } else {
+                        self.unreported += bytes.len();
+                    }
+                }
+                Output::HalfClose => self.sent.push("half-close".into()),
+                Output::Reset(ResetReason::Complete) => self.sent.push("reset complete".into()),
+                Output::Reset(ResetReason::Cancel) => self.sent.push("reset cancel".into()),
+                Output::Wait(deadline) => {
+                    self.deadline = deadline;
+                    break;
+                }
+            }
+        }
+        polled
+    }
+
+    /// Large replies leave as several pieces; the pieces of one envelope are joined here.
+    fn record(&mut self, bytes: &[u8]) {
+        let message = AgentClientMessage::decode(&bytes[5..]).expect("a client message");
+        assert_eq!(bytes[0], 0, "flags");
+        assert_eq!(bytes[1..5], u32::try_from(bytes.len() - 5).unwrap().to_be_bytes());
+        self.sent.push(word(&message));
+        self.sent_messages.push(message);
+    }
+
+    pub fn writes_done(&mut self) {
+        let bytes = std::mem::take(&mut self.unreported);
+        self.session.handle_sent(bytes, self.now);
+        self.turn();
+    }
+
+    /// Lets time pass, stopping at every deadline on the way.
+    pub fn wait(&mut self, time: Duration) {
+        let until = self.now + time;
+        while let Some(deadline) = self.deadline.filter(|at| *at <= until) {
+            self.now = self.now.max(deadline);
+            self.session.handle_timeout(self.now);
+            self.turn();
+        }
+        self.now = until;
+    }
+
+    pub fn body(&mut self, bytes: impl Into<Bytes>) -> Polled {
+        self.session.handle_body(bytes.into(), self.now);
+        self.turn()
+    }
+
+    pub fn message(&mut self, message: Server) -> Polled {
+        self.body(envelope(message))
+    }
+
+    pub fn update(&mut self, update: Update) -> Polled {
+        self.message(Server::InteractionUpdate(InteractionUpdate { message: Some(update) }))
+    }
+
+    pub fn text(&mut self, text: &str) -> Polled {
+        self.update(text_update(text))
+    }
+
+    pub fn call(&mut self, exec: u32, call_id: &str) -> Polled {
+        self.message(call(exec, call_id))
+    }
+
+    pub fn turn_ended(&mut self) -> Polled {
+        self.update(Update::TurnEnded(TurnEndedUpdate::default().into()))
+    }
+
+    pub fn end_stream(&mut self, json: &str) -> Polled {
+        self.body(end_stream(json))
+    }
+
+    pub fn end(&mut self) -> Polled {
+        self.session.handle_end(self.now);
+        self.turn()
+    }
+
+    /// What was sent since the last look.
+    pub fn take_sent(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.sent)
+    }
+
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    pub fn texts(&self) -> String {
+        self.events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Text(text) => Some(text.as_str()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub fn ended(&self) -> Option<&agentwire::run::Ended> {
+        match self.events.last() {
+            Some(Event::Ended(end)) => Some(end),
+            _ => None,
+        }
+    }
+
+    pub fn error(&self) -> &agentwire::Error {
+        match self.ended() {
+            Some(Err(error)) => error,
+            other => panic!("expected an error, got {other:?}"),
+        }
+    }
+}
+
+pub fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+pub fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+pub fn text_update(text: &str) -> Update {
+    Update::TextDelta(TextDeltaUpdate { text: text.into() })
+}
+
+pub fn call(exec: u32, call_id: &str) -> Server {
+    exec_message(exec, exec_server_message::Message::McpArgs(Box::new(McpArgs {
+        name: "ls".into(),
+        tool_name: "ls".into(),
+        tool_call_id: call_id.into(),
+        ..McpArgs::default()
+    })))
+}
+
+pub fn exec_message(id: u32, message: exec_server_message::Message) -> Server {
+    Server::ExecServerMessage(Box::new(ExecServerMessage {
+        id,
+        exec_id: format!("exec-{id}"),
+        message: Some(message),
+        ..ExecServerMessage::default()
+    }))
+}
+
+pub fn envelope(message: Server) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_envelope(&mut out, 0, &AgentServerMessage { message: Some(message) }.encode_to_vec());
+    out
+}
+
+pub fn end_stream(json: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_envelope(&mut out, 2, json.as_bytes());
+    out
+}
+
+/// The transcript word of a client message.
+fn word(message: &AgentClientMessage) -> String {
+    match message.message.as_ref().expect("a case") {
+        Client::RunRequest(_) => "run".into(),
+        Client::ClientHeartbeat(_) => "heartbeat".into(),
+        Client::ConversationAction(_) => "cancel".into(),
+        Client::KvClientMessage(kv) => match &kv.message {
+            Some(kv_client_message::Message::GetBlobResult(blob)) => {
+                format!("blob {} {}", kv.id, blob.blob_data.as_ref().map_or(0, |b| b.len()))
+            }
+            Some(kv_client_message::Message::SetBlobResult(set)) => {
+                let word = if set.error.is_some() { "refused" } else { "stored" };
+                format!("{word} {}", kv.id)
+            }
+            None => "kv without a case".into(),
+        },
+        Client::ExecClientMessage(exec) => match &exec.message {
+            Some(exec_client_message::Message::McpResult(_)) => format!("result {}", exec.id),
+            Some(exec_client_message::Message::RequestContextResult(_)) => {
+                format!("context {}", exec.id)
+            }
+            Some(_) => format!("refusal {}", exec.id),
+            None => format!("exec {} without a case", exec.id),
+        },
+        Client::ExecClientControlMessage(control) => match &control.message {
+            Some(exec_client_control_message::Message::StreamClose(close)) => {
+                format!("close {}", close.id)
+            }
+            Some(exec_client_control_message::Message::Throw(throw)) => {
+                format!("throw {}", throw.id)
+            }
+            Some(exec_client_control_message::Message::Heartbeat(beat)) => {
+                format!("beat {}", beat.id)
+            }
+            None => "control without a case".into(),
+        },
+        Client::InteractionResponse(response) => {
+            let result = if response.result.is_some() { "refused" } else { "empty" };
+            format!("query {} {result}", response.id)
+        }
+        Client::PrewarmRequest(_) => "prewarm".into(),
+    }
+}
