@@ -27,6 +27,8 @@
 mod answer;
 mod core;
 mod event;
+#[cfg(feature = "testing")]
+pub mod fuzz;
 mod head;
 mod message;
 mod options;
