@@ -5,12 +5,13 @@ use proptest::prelude::*;
 
 /// Pieces of a plausible body: messages of the hot kinds, some cold ones, junk, an end-stream.
 fn body() -> impl Strategy<Value = Vec<u8>> {
-    let text = (prop_oneof![Just(0x0a_u8), Just(0x22)], "[a-zé🦀]{0,24}").prop_map(|(tag, text)| {
-        let delta = [&[0x0a, u8::try_from(text.len()).unwrap()][..], text.as_bytes()].concat();
-        let update = [&[tag, u8::try_from(delta.len()).unwrap()][..], &delta].concat();
-        let message = [&[0x0a, u8::try_from(update.len()).unwrap()][..], &update].concat();
-        envelope(0, &message)
-    });
+    let text =
+        (prop_oneof![Just(0x0a_u8), Just(0x22)], "[a-zé🦀]{0,24}").prop_map(|(tag, text)| {
+            let delta = [&[0x0a, u8::try_from(text.len()).unwrap()][..], text.as_bytes()].concat();
+            let update = [&[tag, u8::try_from(delta.len()).unwrap()][..], &delta].concat();
+            let message = [&[0x0a, u8::try_from(update.len()).unwrap()][..], &update].concat();
+            envelope(0, &message)
+        });
     let fixed = prop::sample::select(vec![
         envelope(0, &[0x0a, 4, 0x42, 2, 0x08, 7]),    // token delta
         envelope(0, &[0x0a, 2, 0x6a, 0]),             // heartbeat

@@ -97,6 +97,11 @@ impl Decoder {
         matches!(self.state, State::Ended)
     }
 
+    /// Whether an envelope has begun and is not complete: what a deadline for one runs on.
+    pub const fn is_partial(&self) -> bool {
+        matches!(self.state, State::Open) && self.splitter.is_partial()
+    }
+
     /// The next envelope, or `None` when `chunk` is used up.
     #[inline]
     pub fn next<'s, 'c: 's>(&'s mut self, chunk: &mut &'c [u8]) -> Result<Option<Envelope<'s>>> {

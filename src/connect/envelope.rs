@@ -232,6 +232,11 @@ impl Splitter {
         }
     }
 
+    /// Whether a frame has begun and is not complete.
+    pub const fn is_partial(&self) -> bool {
+        self.head_len > 0
+    }
+
     /// At the end of the stream: an error when it ended inside a frame.
     pub const fn finish(&self) -> Result<(), FrameError> {
         match self.head_len {

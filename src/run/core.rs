@@ -1,11 +1,11 @@
 //! The rules of a run: what each message, timer and command does. `session` feeds it.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Instant;
 
 use crate::codec::{RunRequest, ToolContext, encode_run, reply};
-use crate::connect::{Code, EndStream, RunFacts, error_from_http};
+use crate::connect::classify::{Circumstances, RunSoFar, refine};
+use crate::connect::{Code, Compression, Decoder, EndStream, error_from_http};
 use crate::conversation::Conversation;
 use crate::error::{Error, Kind, NetworkFault, Result};
 use crate::ids::IdSource;
@@ -60,7 +60,7 @@ pub(super) struct Core {
     pub(super) tool_context: ToolContext,
     pub(super) usage: Usage,
     pub(super) ids: Box<dyn IdSource>,
-    redactor: Arc<Redactor>,
+    redactor: Redactor,
     events: VecDeque<Event>,
     end_stream: Option<EndStream>,
     input_end: Option<InputEnd>,
@@ -68,7 +68,7 @@ pub(super) struct Core {
     input_done: bool,
     request_size: usize,
     heartbeat_queued: bool,
-    stalled: bool,
+    held_up: bool,
     progressed: bool,
     completed_message: bool,
 }
@@ -78,7 +78,7 @@ impl Core {
         request: &RunRequest,
         mut conversation: Conversation,
         options: Options,
-        redactor: Arc<Redactor>,
+        redactor: Redactor,
         mut ids: Box<dyn IdSource>,
         now: Instant,
     ) -> Result<Self, Box<(Error, Conversation)>> {
@@ -102,7 +102,7 @@ impl Core {
             input_done: false,
             request_size: encoded.envelope.len(),
             heartbeat_queued: false,
-            stalled: false,
+            held_up: false,
             progressed: false,
             completed_message: false,
             options,
@@ -153,6 +153,10 @@ impl Core {
 
     // Input.
 
+    pub(super) fn decoder(&self, compression: Compression) -> Decoder {
+        Decoder::new(self.options.limits, compression).with_redactor(self.redactor.clone())
+    }
+
     /// The head passed: listen.
     pub(super) fn open(&mut self, now: Instant) {
         self.phase = Phase::Streaming;
@@ -177,7 +181,8 @@ impl Core {
 
     fn conclude_refusal(&mut self) {
         if let Phase::Refused(head, body) = &self.phase {
-            let error = error_from_http(head.status, &head.headers, body, &self.redactor);
+            let error =
+                error_from_http(head.status, &head.headers, body, &self.redactor, head.received_at);
             self.fail(error);
         }
     }
@@ -236,7 +241,7 @@ impl Core {
     /// The service owes us something: not while tools are at work here, nor while the consumer
     /// holds everything up.
     fn is_listening(&self) -> bool {
-        matches!(self.phase, Phase::Streaming) && !self.stalled && self.tools.is_empty()
+        matches!(self.phase, Phase::Streaming) && !self.held_up && self.tools.is_empty()
     }
 
     /// Starts or stops the timers on the service, after something that decides it has changed.
@@ -252,8 +257,8 @@ impl Core {
     }
 
     /// The consumer (or our own writer) holds up decoding, or no longer does.
-    pub(super) fn stalled(&mut self, stalled: bool, now: Instant) {
-        self.stalled = stalled;
+    pub(super) fn held_up(&mut self, held_up: bool, now: Instant) {
+        self.held_up = held_up;
         if matches!(self.phase, Phase::Streaming) {
             self.listen(now);
         }
@@ -350,17 +355,19 @@ impl Core {
             Timer::Silence => {
                 self.give_up(stalled(format!("nothing came for {:?}", o.silence)));
             }
-            Timer::Progress => self.give_up(stalled(format!(
-                "nothing but heartbeats came for {:?}",
-                o.progress
-            ))),
+            Timer::Progress => {
+                self.give_up(stalled(format!("nothing but heartbeats came for {:?}", o.progress)))
+            }
             Timer::Message => self.give_up(stalled(format!(
                 "a message that began {:?} ago is still not complete",
                 o.message
             ))),
             Timer::Deadline => self.give_up(Error::new(
                 Kind::DeadlineExceeded,
-                format!("the run took longer than its deadline of {:?}", o.deadline.unwrap_or_default()),
+                format!(
+                    "the run took longer than its deadline of {:?}",
+                    o.deadline.unwrap_or_default()
+                ),
             )),
             Timer::PausedTurn => self.give_up(Error::new(
                 Kind::Interrupted,
@@ -394,10 +401,10 @@ impl Core {
         let Some(end) = self.end_stream.take() else { return };
         match end.error {
             Some(error) => {
-                let error = error.refine(&RunFacts {
-                    billed_tokens: self.usage.output,
-                    request_size: self.request_size,
-                });
+                let so_far =
+                    RunSoFar { tokens: self.usage.output, request_bytes: self.request_size };
+                let at = Circumstances { run: Some(so_far), retry_after: retry_after(&error) };
+                let error = refine(error, &at);
                 if drops_checkpoint(&error) {
                     self.conversation.discard();
                 }
@@ -468,6 +475,14 @@ impl Core {
             Farewell::Reset => self.outbox.close(Output::Reset(ResetReason::Cancel)),
         }
         self.push(Event::Ended(end));
+    }
+}
+
+/// What the parser of the end-stream read of it already.
+fn retry_after(error: &Error) -> Option<std::time::Duration> {
+    match error.kind() {
+        Kind::RateLimited { retry_after } | Kind::Overloaded { retry_after } => *retry_after,
+        _ => None,
     }
 }
 

@@ -1,15 +1,19 @@
 //! The response head of a run: is it a stream of ours?
 
+use std::time::SystemTime;
+
 use crate::connect::Compression;
 use crate::error::{Error, Result};
 
 /// Status and headers of the response.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Head {
     /// HTTP status.
     pub status: u16,
     /// Header names in lower case with their values, in the order they came.
     pub headers: Vec<(String, String)>,
+    /// The wall clock when it arrived: a `retry-after` may name a date.
+    pub received_at: SystemTime,
 }
 
 impl Head {
@@ -79,7 +83,7 @@ mod tests {
 
     fn head(status: u16, headers: &[(&str, &str)]) -> Head {
         let headers = headers.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        Head { status, headers }
+        Head { status, headers, received_at: SystemTime::UNIX_EPOCH }
     }
 
     #[test]

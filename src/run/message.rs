@@ -78,12 +78,12 @@ impl Core {
             }
             Incoming::Checkpoint(checkpoint) => self.checkpoint(&checkpoint),
             Incoming::GetBlob { id, blob_id } => {
-                let blob = self.conversation.blobs().get(blob_id);
+                let blob = self.conversation.blobs().get(&blob_id);
                 for part in reply::blob(id, blob) {
                     self.outbox.send(part);
                 }
             }
-            Incoming::SetBlob { id, blob_id, data } => self.set_blob(id, blob_id, data),
+            Incoming::SetBlob { id, blob_id, data } => self.set_blob(id, &blob_id, &data),
             Incoming::Exec(exec) => self.exec(*exec, now),
             Incoming::ExecAbort { id } => self.abort(id, now),
             Incoming::Query { query, unknown_case } => self.query(&query, unknown_case),
@@ -121,7 +121,11 @@ impl Core {
         match incoming.message.message {
             Some(Exec::McpArgs(args)) => self.tool_call(exec, *args, now),
             Some(Exec::RequestContextArgs(_)) => {
-                self.outbox.send(reply::request_context(exec.id, &exec.exec_id, &self.tool_context));
+                self.outbox.send(reply::request_context(
+                    exec.id,
+                    &exec.exec_id,
+                    &self.tool_context,
+                ));
                 self.outbox.send(reply::stream_close(exec.id));
             }
             Some(ref case) => {

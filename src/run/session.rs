@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -49,7 +48,7 @@ pub struct Session {
     decoder: Option<Decoder>,
     inbox: VecDeque<Bytes>,
     core: Core,
-    stalled: bool,
+    held_up: bool,
 }
 
 impl Session {
@@ -64,12 +63,12 @@ impl Session {
         request: &RunRequest,
         conversation: Conversation,
         options: Options,
-        redactor: Arc<Redactor>,
+        redactor: Redactor,
         ids: Box<dyn IdSource>,
         now: Instant,
     ) -> Result<Self, Box<(Error, Conversation)>> {
         let core = Core::new(request, conversation, options, redactor, ids, now)?;
-        Ok(Self { decoder: None, inbox: VecDeque::new(), core, stalled: false })
+        Ok(Self { decoder: None, inbox: VecDeque::new(), core, held_up: false })
     }
 
     /// The response head arrived.
@@ -80,7 +79,7 @@ impl Session {
         self.core.heard(now);
         match check_head(&head) {
             Ok(compression) => {
-                self.decoder = Some(Decoder::new(self.core.options.limits, compression));
+                self.decoder = Some(self.core.decoder(compression));
                 self.core.open(now);
             }
             Err(None) => self.core.refused(head),
@@ -117,6 +116,7 @@ impl Session {
 
     /// The instant of the last [`Output::Wait`] has come.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.note_held_up(now);
         self.core.timeout(now);
     }
 
@@ -144,18 +144,24 @@ impl Session {
     }
 
     /// Decodes what arrived and hands events to `sink` until it stops, the input is used up, or
-    /// the run is over.
+    /// the run is over. A driver whose consumer is full does not call it until there is room, or
+    /// the run [is over](Session::is_over).
     pub fn poll_events<S>(&mut self, now: Instant, mut sink: S) -> Polled
     where
         S: FnMut(EventRef<'_>) -> Flow,
     {
         let polled = self.pump(now, &mut sink);
-        let stalled = matches!(polled, Polled::Stopped | Polled::Writing);
-        if stalled != self.stalled {
-            self.stalled = stalled;
-            self.core.stalled(stalled, now);
-        }
+        self.note_held_up(now);
         polled
+    }
+
+    /// Bytes that wait here are not the service's silence: its window may be used up.
+    fn note_held_up(&mut self, now: Instant) {
+        let held_up = !self.inbox.is_empty();
+        if held_up != self.held_up {
+            self.held_up = held_up;
+            self.core.held_up(held_up, now);
+        }
     }
 
     fn pump<S: FnMut(EventRef<'_>) -> Flow>(&mut self, now: Instant, sink: &mut S) -> Polled {

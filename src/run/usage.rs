@@ -74,9 +74,8 @@ impl Usage {
             return;
         }
         let cache = self.cache_read.unwrap_or(0).saturating_add(self.cache_write.unwrap_or(0));
-        self.input = self
-            .context_used
-            .map(|used| used.saturating_sub(self.output).saturating_sub(cache));
+        self.input =
+            self.context_used.map(|used| used.saturating_sub(self.output).saturating_sub(cache));
     }
 }
 
@@ -104,7 +103,10 @@ mod tests {
         usage.checkpoint(Some(100), None);
         usage.turn_ended([Some(90), Some(12), Some(301), Some(4), Some(2)]);
         assert_eq!((usage.input, usage.output, usage.billed), (Some(90), 12, true));
-        assert_eq!((usage.cache_read, usage.cache_write, usage.reasoning), (None, Some(4), Some(2)));
+        assert_eq!(
+            (usage.cache_read, usage.cache_write, usage.reasoning),
+            (None, Some(4), Some(2))
+        );
         usage.turn_ended([Some(90), Some(12), Some(300), None, None]);
         assert_eq!(usage.cache_read, Some(300));
     }

@@ -1,7 +1,6 @@
 //! A session on a virtual clock: what goes in and comes out is written down as a transcript.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use agentwire::codec::RunRequest;
 use agentwire::connect::put_envelope;
@@ -41,6 +40,7 @@ pub fn ok_head() -> Head {
     Head {
         status: 200,
         headers: vec![("content-type".into(), "application/connect+proto".into())],
+        received_at: SystemTime::UNIX_EPOCH,
     }
 }
 
@@ -73,7 +73,7 @@ impl Rig {
             &request("hello"),
             conversation,
             options,
-            Arc::new(Redactor::default()),
+            Redactor::default(),
             Box::new(CountingIds::hex()),
             now,
         )
@@ -95,12 +95,25 @@ impl Rig {
 
     /// The driver's duty after every call: events, then outputs.
     pub fn turn(&mut self) -> Polled {
+        let polled = if self.room > 0 || self.session.is_over() {
+            self.poll_events()
+        } else {
+            Polled::Stopped
+        };
+        self.drain();
+        polled
+    }
+
+    fn poll_events(&mut self) -> Polled {
         let (events, room) = (&mut self.events, &mut self.room);
-        let polled = self.session.poll_events(self.now, |event| {
+        self.session.poll_events(self.now, |event| {
             events.push(event.to_event());
             *room = room.saturating_sub(1);
             if *room == 0 { Flow::Stop } else { Flow::Continue }
-        });
+        })
+    }
+
+    fn drain(&mut self) {
         loop {
             match self.session.poll_output() {
                 Output::Send(bytes) => {
@@ -120,7 +133,6 @@ impl Rig {
                 }
             }
         }
-        polled
     }
 
     /// Large replies leave as several pieces; the pieces of one envelope are joined here.
@@ -230,12 +242,15 @@ pub fn text_update(text: &str) -> Update {
 }
 
 pub fn call(exec: u32, call_id: &str) -> Server {
-    exec_message(exec, exec_server_message::Message::McpArgs(Box::new(McpArgs {
-        name: "ls".into(),
-        tool_name: "ls".into(),
-        tool_call_id: call_id.into(),
-        ..McpArgs::default()
-    })))
+    exec_message(
+        exec,
+        exec_server_message::Message::McpArgs(Box::new(McpArgs {
+            name: "ls".into(),
+            tool_name: "ls".into(),
+            tool_call_id: call_id.into(),
+            ..McpArgs::default()
+        })),
+    )
 }
 
 pub fn exec_message(id: u32, message: exec_server_message::Message) -> Server {
