@@ -30,7 +30,7 @@ impl Core {
             self.outbox.send(close);
             self.tools.close(call_id);
         }
-        self.tools_changed(now);
+        self.work_changed(now);
         Ok(())
     }
 }

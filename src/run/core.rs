@@ -15,6 +15,7 @@ use super::event::{Ended, Event, Finish, Notice};
 use super::head::Head;
 use super::options::Options;
 use super::output::{Outbox, Output, ResetReason};
+use super::serve::ServeTable;
 use super::timer::{Timer, Timers};
 use super::tools::ToolTable;
 use super::usage::Usage;
@@ -57,6 +58,7 @@ pub(super) struct Core {
     timers: Timers,
     pub(super) outbox: Outbox,
     pub(super) tools: ToolTable,
+    pub(super) serves: ServeTable,
     pub(super) tool_context: ToolContext,
     pub(super) usage: Usage,
     pub(super) ids: Box<dyn IdSource>,
@@ -92,6 +94,7 @@ impl Core {
             timers: Timers::default(),
             outbox: Outbox::default(),
             tools: ToolTable::default(),
+            serves: ServeTable::default(),
             tool_context: encoded.tools,
             usage: Usage::default(),
             ids,
@@ -241,7 +244,12 @@ impl Core {
     /// The service owes us something: not while tools are at work here, nor while the consumer
     /// holds everything up.
     fn is_listening(&self) -> bool {
-        matches!(self.phase, Phase::Streaming) && !self.held_up && self.tools.is_empty()
+        matches!(self.phase, Phase::Streaming) && !self.held_up && !self.is_working()
+    }
+
+    /// Tools or handlers are at work here: the service waits for us.
+    fn is_working(&self) -> bool {
+        !self.tools.is_empty() || !self.serves.is_empty()
     }
 
     /// Starts or stops the timers on the service, after something that decides it has changed.
@@ -264,15 +272,19 @@ impl Core {
         }
     }
 
-    /// Tool calls came or went.
-    pub(super) fn tools_changed(&mut self, now: Instant) {
+    /// Tool calls or served questions came or went.
+    pub(super) fn work_changed(&mut self, now: Instant) {
         self.listen(now);
         if self.tools.is_empty() {
             self.timers.stop(Timer::PausedTurn);
             self.timers.stop(Timer::ToolBatch);
-            if self.turn_has_ended() {
-                self.timers.arm(Timer::TurnEnd, now, self.options.turn_end);
-            }
+        }
+        if self.turn_has_ended() && !self.is_working() {
+            self.timers.arm(Timer::TurnEnd, now, self.options.turn_end);
+        }
+        match self.serves.next_deadline() {
+            Some(at) => self.timers.set(Timer::Serving, at),
+            None => self.timers.stop(Timer::Serving),
         }
         self.arm_exec_heartbeat();
     }
@@ -298,10 +310,9 @@ impl Core {
         self.usage.turn_ended(split);
         self.phase = Phase::TurnEnded;
         self.listen(now);
-        let grace = if self.tools.is_empty() {
-            self.options.turn_end
-        } else {
-            self.options.turn_end_with_tools
+        let grace = match self.is_working() {
+            true => self.options.turn_end_with_tools,
+            false => self.options.turn_end,
         };
         self.timers.arm(Timer::TurnEnd, now, grace);
     }
@@ -325,12 +336,15 @@ impl Core {
         if !self.timers.is_armed(Timer::Heartbeat) {
             self.timers.arm(Timer::Heartbeat, now, self.options.heartbeat);
         }
-        self.tools.arm_heartbeats(now.checked_add(self.options.exec_heartbeat));
+        let next = now.checked_add(self.options.exec_heartbeat);
+        self.tools.arm_heartbeats(next);
+        self.serves.arm_heartbeats(next);
         self.arm_exec_heartbeat();
     }
 
     fn arm_exec_heartbeat(&mut self) {
-        match self.tools.next_heartbeat() {
+        let next = [self.tools.next_heartbeat(), self.serves.next_heartbeat()];
+        match next.into_iter().flatten().min() {
             Some(at) => self.timers.set(Timer::ExecHeartbeat, at),
             None => self.timers.stop(Timer::ExecHeartbeat),
         }
@@ -380,11 +394,14 @@ impl Core {
                 }
             }
             Timer::ExecHeartbeat => {
-                for exec in self.tools.take_due_heartbeats(now) {
+                let mut due = self.tools.take_due_heartbeats(now);
+                due.append(&mut self.serves.take_due_heartbeats(now));
+                for exec in due {
                     self.outbox.send(reply::exec_heartbeat(exec));
                 }
                 self.arm_exec_heartbeat();
             }
+            Timer::Serving => self.stop_overdue(now),
             Timer::ToolBatch => {
                 if let Some(event) = self.hand_out(now) {
                     self.push(event);
@@ -461,6 +478,9 @@ impl Core {
         self.phase = Phase::Over;
         self.timers.stop_all();
         self.outbox.forget();
+        for key in self.serves.drain_running() {
+            self.outbox.work(Output::StopServing(key));
+        }
         match farewell {
             Farewell::Close => {
                 self.outbox.close(Output::HalfClose);

@@ -32,7 +32,7 @@ impl std::fmt::Debug for Head {
 }
 
 /// Content type of a Run stream, both ways (PROTOCOL 1).
-pub const CONTENT_TYPE: &str = "application/connect+proto";
+pub(crate) const CONTENT_TYPE: &str = "application/connect+proto";
 
 /// Checks the head before a byte of the body is decoded (FAULTS M24, M29, M38–M41).
 ///

@@ -1,18 +1,21 @@
-//! What each message of the service does. Everything that asks is answered here and now.
+//! What each message of the service does. Everything that asks is answered here and now, or given
+//! to a handler.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::codec::hot::{self, CheckpointRef, ExecIncoming, Incoming};
+use crate::codec::hot::{self, CheckpointRef, Incoming};
 use crate::codec::{call, reply};
 use crate::context::ToolResult;
-use crate::proto::exec_server_message::Message as Exec;
-use crate::proto::{InteractionQuery, McpArgs};
+use crate::exec::ExecCall;
+use crate::proto::exec_server_message::Message as Case;
+use crate::proto::{ExecServerMessage, InteractionQuery};
 
 use super::core::Core;
 use super::event::{CheckpointInfo, Event, EventRef, Notice};
-use super::tools::ExecRef;
+use super::serve::{Asked, Shell};
 
 impl Core {
     /// Handles one message. Hot events go straight to `emit`; cold ones are queued and come out
@@ -48,56 +51,60 @@ impl Core {
                 }
             }
             Incoming::Heartbeat => {}
-            cold => self.cold(cold, now),
+            cold => self.cold(cold, payload, now),
         }
     }
 
     /// Content after tool calls means that the batch is complete; replaced bytes are owned up to.
     fn before_content(
         &mut self,
-        text: &std::borrow::Cow<'_, str>,
+        text: &Cow<'_, str>,
         now: Instant,
         emit: &mut impl FnMut(EventRef<'_>),
     ) {
         if let Some(event) = self.hand_out(now) {
             emit(EventRef::Other(event));
         }
-        if matches!(text, std::borrow::Cow::Owned(_)) {
+        if matches!(text, Cow::Owned(_)) {
             emit(EventRef::Other(Event::Notice(Notice::Utf8Replaced)));
         }
     }
 
-    fn cold(&mut self, incoming: Incoming<'_>, now: Instant) {
+    fn cold(&mut self, incoming: Incoming<'_>, payload: &[u8], now: Instant) {
         match incoming {
-            Incoming::TurnEnded(split) => {
+            Incoming::TurnEnded(t) => {
                 if let Some(event) = self.hand_out(now) {
                     self.push(event);
                 }
-                self.turn_ended(split.into(), now);
+                self.turn_ended([t.input, t.output, t.cache_read, t.cache_write, t.reasoning], now);
                 self.push(Event::Usage(self.usage));
             }
             Incoming::Checkpoint(checkpoint) => self.checkpoint(&checkpoint),
             Incoming::GetBlob { id, blob_id } => {
-                let blob = self.conversation.blobs().get(&blob_id);
-                for part in reply::blob(id, blob) {
-                    self.outbox.send(part);
-                }
+                let (head, rest) = reply::blob(id, self.conversation.blobs().get(blob_id));
+                self.outbox.send(head);
+                self.outbox.send(rest);
             }
-            Incoming::SetBlob { id, blob_id, data } => self.set_blob(id, &blob_id, &data),
-            Incoming::Exec(exec) => self.exec(*exec, now),
-            Incoming::ExecAbort { id } => self.abort(id, now),
-            Incoming::Query { query, unknown_case } => self.query(&query, unknown_case),
-            Incoming::Unknown => self.notice(Notice::Unrecognised),
+            Incoming::SetBlob { id, blob_id, data } => self.set_blob(id, blob_id, data),
+            Incoming::Exec(message, unknown) => self.exec(*message, unknown, payload, now),
+            Incoming::ExecControl(Some(id)) => self.abort(id, now),
+            Incoming::Query(query, unknown) => self.query(*query, unknown, now),
+            Incoming::ExecControl(None) | Incoming::Unknown => self.notice(Notice::Unrecognised),
             // Progress of tools, steps and summaries: nothing to answer.
             _ => {}
         }
     }
 
     fn checkpoint(&mut self, checkpoint: &CheckpointRef<'_>) {
-        let CheckpointRef { raw, used_tokens, max_tokens } = *checkpoint;
-        self.usage.checkpoint(used_tokens, max_tokens);
+        let CheckpointRef { raw, used_tokens, max_tokens } = checkpoint;
+        self.usage.checkpoint(*used_tokens, *max_tokens);
+        let info = CheckpointInfo {
+            bytes: raw.len(),
+            used_tokens: *used_tokens,
+            max_tokens: *max_tokens,
+        };
         self.conversation.commit(Bytes::copy_from_slice(raw));
-        self.push(Event::Checkpoint(CheckpointInfo { bytes: raw.len(), used_tokens, max_tokens }));
+        self.push(Event::Checkpoint(info));
     }
 
     fn set_blob(&mut self, id: u32, blob_id: &[u8], data: &[u8]) {
@@ -116,74 +123,82 @@ impl Core {
         }
     }
 
-    fn exec(&mut self, incoming: ExecIncoming, now: Instant) {
-        let exec = ExecRef { id: incoming.message.id, exec_id: incoming.message.exec_id.clone() };
-        match incoming.message.message {
-            Some(Exec::McpArgs(args)) => self.tool_call(exec, *args, now),
-            Some(Exec::RequestContextArgs(_)) => {
-                self.outbox.send(reply::request_context(
-                    exec.id,
-                    &exec.exec_id,
-                    &self.tool_context,
-                ));
-                self.outbox.send(reply::stream_close(exec.id));
+    fn exec(
+        &mut self,
+        message: ExecServerMessage,
+        unknown: Option<u32>,
+        payload: &[u8],
+        now: Instant,
+    ) {
+        let call = ExecCall { id: message.id, exec_id: message.exec_id };
+        match message.message {
+            Some(Case::McpArgs(_)) => self.tool_call(call, payload, now),
+            Some(Case::RequestContextArgs(_)) => {
+                let context = reply::request_context(call.id, &call.exec_id, &self.tool_context);
+                self.outbox.send(context);
+                self.outbox.send(reply::stream_close(call.id));
             }
-            Some(ref case) => {
-                for envelope in reply::refuse_exec(exec.id, &exec.exec_id, case) {
-                    self.outbox.send(envelope);
-                }
-                self.notice(Notice::Refused { what: reply::exec_name(case).to_owned() });
+            Some(case) => {
+                let serves = self.options.serves_exec(&case);
+                let shell = matches!(case, Case::ShellStreamArgs(_)).then_some(Shell::Silent);
+                let asked = Asked::Exec { call, case, shell };
+                self.serve_or_refuse(asked, serves, now);
             }
             None => {
-                let what = unknown_name("exec", incoming.unknown_case);
-                self.outbox.send(reply::throw(exec.id, &format!("this client knows no {what}")));
-                self.outbox.send(reply::stream_close(exec.id));
+                let what = unknown_name("exec", unknown);
+                self.outbox.send(reply::throw(call.id, &format!("this client knows no {what}")));
+                self.outbox.send(reply::stream_close(call.id));
                 self.notice(Notice::Refused { what });
             }
         }
     }
 
-    fn tool_call(&mut self, exec: ExecRef, args: McpArgs, now: Instant) {
-        let mut tool_call = call::from_mcp_args(args, self.ids.as_mut());
+    fn tool_call(&mut self, exec: ExecCall, payload: &[u8], now: Instant) {
+        let mut tool_call = call::from_message(payload, self.ids.as_mut());
         if self.tools.len() >= self.options.pending_calls {
             let why = "too many tool calls wait for their answers; ask again later";
             let refusal = ToolResult::error(tool_call.id, tool_call.name, why);
-            return self.reply_to_call(&exec, &refusal);
+            // A text alone always encodes.
+            if let Ok(envelope) = reply::mcp_result(exec.id, &exec.exec_id, &refusal) {
+                self.outbox.send(envelope);
+            }
+            return self.outbox.send(reply::stream_close(exec.id));
         }
+        tool_call.id = self.conversation.host_call_id(&tool_call.id);
         if self.tools.contains(&tool_call.id) {
             // Two calls under one id: the caller could not tell their answers apart (H44).
             tool_call.id = self.ids.next_id().to_string();
         }
         self.tools.insert(exec, tool_call);
-        self.tools_changed(now);
+        self.work_changed(now);
         self.arm_tool_batch(now);
-    }
-
-    /// Queues the result of a call and closes its exec. Only for results that surely encode.
-    fn reply_to_call(&mut self, exec: &ExecRef, result: &ToolResult) {
-        if let Ok(envelope) = reply::mcp_result(exec.id, &exec.exec_id, result) {
-            self.outbox.send(envelope);
-        }
-        self.outbox.send(reply::stream_close(exec.id));
     }
 
     /// The service no longer awaits the result; closing the exec is all that is left to say.
     fn abort(&mut self, id: u32, now: Instant) {
+        if self.abort_served(id, now) {
+            return;
+        }
         let Some(aborted) = self.tools.abort(id) else { return };
         self.outbox.send(reply::stream_close(id));
-        self.tools_changed(now);
+        self.work_changed(now);
         if aborted.was_handed_out {
             self.push(Event::ToolsAborted(vec![aborted.call_id]));
         }
     }
 
-    fn query(&mut self, query: &InteractionQuery, unknown_case: Option<u32>) {
-        self.outbox.send(reply::refuse_query(query));
-        let what = match reply::query_name(query) {
-            Some(name) => name.to_owned(),
-            None => unknown_name("query", unknown_case),
-        };
-        self.notice(Notice::Refused { what });
+    fn query(&mut self, query: InteractionQuery, unknown: Option<u32>, now: Instant) {
+        let InteractionQuery { id, query } = query;
+        match query {
+            Some(query) => {
+                let serves = self.options.serves_query(&query);
+                self.serve_or_refuse(Asked::Query { id, query }, serves, now);
+            }
+            None => {
+                self.outbox.send(reply::query_unknown(id));
+                self.notice(Notice::Refused { what: unknown_name("query", unknown) });
+            }
+        }
     }
 }
 

@@ -1,11 +1,15 @@
 //! Limits and times of one run.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::connect::Limits;
+use crate::proto::exec_server_message::Message as Case;
+use crate::proto::interaction_query::Query;
 
 /// Limits and times of one run. Every default has its reason beside it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Options {
     /// Sizes of what the service sends: envelope, decompressed envelope, end-stream.
@@ -45,6 +49,19 @@ pub struct Options {
     /// Tool calls that may wait for their answers at a time; more are refused one by one with an
     /// error that the model sees. 256: twice what a model was seen to ask for in one go.
     pub pending_calls: usize,
+    /// Which execs and queries a handler serves; the others are refused at once. Nothing by
+    /// default.
+    pub serves: Option<Arc<dyn Serves>>,
+    /// Execs and queries at work at a time; more wait. 16: a handler's tasks are threads, files
+    /// and processes of this machine.
+    pub serve_at_once: usize,
+    /// Execs and queries that may be at work or wait; more are refused. 256: as for tool calls.
+    pub serve_waiting: usize,
+    /// How long a handler may take for an exec before it is dropped and the service told so.
+    /// 10 minutes: a long build; shells have their own, shorter limits.
+    pub exec_limit: Duration,
+    /// How long a person may take for a query. 10 minutes, for the same reason.
+    pub query_limit: Duration,
     /// Bytes kept of an error answer's body; the rest is not read. 64 KiB (FAULTS, promises).
     pub error_body: usize,
 }
@@ -66,7 +83,40 @@ impl Default for Options {
             deadline: None,
             queued_writes: 8 << 20,
             pending_calls: 256,
+            serves: None,
+            serve_at_once: 16,
+            serve_waiting: 256,
+            exec_limit: Duration::from_secs(600),
+            query_limit: Duration::from_secs(600),
             error_body: 64 << 10,
         }
+    }
+}
+
+/// Says which questions are given to a handler.
+pub trait Serves: Send + Sync {
+    /// Whether this exec is served.
+    fn exec(&self, case: &Case) -> bool;
+    /// Whether this query is served.
+    fn query(&self, query: &Query) -> bool;
+}
+
+impl Options {
+    pub(super) fn serves_exec(&self, case: &Case) -> bool {
+        self.serves.as_ref().is_some_and(|serves| serves.exec(case))
+    }
+
+    pub(super) fn serves_query(&self, query: &Query) -> bool {
+        self.serves.as_ref().is_some_and(|serves| serves.query(query))
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("limits", &self.limits)
+            .field("deadline", &self.deadline)
+            .field("serves", &self.serves.is_some())
+            .finish_non_exhaustive()
     }
 }

@@ -5,13 +5,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::serve::{ServeKey, ServeTask};
+
 /// How long a driver may go on writing after the run has ended, before it drops the stream: the
 /// caller is released at once, the last message (a cancel) still gets its chance. 1 s (FAULTS,
 /// finding 3; BEHAVIOUR 6.1).
 pub const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
 /// What the driver has to do next.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub enum Output {
     /// Write these bytes to the request body, in order.
     Send(Bytes),
@@ -19,6 +21,11 @@ pub enum Output {
     HalfClose,
     /// Reset the stream once everything sent before has left, or after [`FLUSH_LIMIT`].
     Reset(ResetReason),
+    /// Give this to a handler, on a task of its own, and report back with
+    /// [`Session::handle_served`](super::Session::handle_served).
+    Serve(ServeTask),
+    /// Drop the task of this key: its result is no longer awaited.
+    StopServing(ServeKey),
     /// Nothing to do before this instant (or before new input, when `None`).
     Wait(Option<Instant>),
 }
@@ -58,19 +65,27 @@ impl Outbox {
         }
     }
 
+    /// Work for handlers: it goes on whatever becomes of the writing side.
+    pub(crate) fn work(&mut self, output: Output) {
+        self.queue.push_back(output);
+    }
+
     /// The last thing of a stream; nothing can be sent after it.
     pub(crate) fn close(&mut self, last: Output) {
         self.closed = true;
         self.queue.push_back(last);
     }
 
-    /// Forgets what the driver has not taken yet: a failed run owes no answers.
+    /// Forgets what the driver has not taken yet: a run that is over owes no answers.
     pub(crate) fn forget(&mut self) {
-        for output in self.queue.drain(..) {
-            if let Output::Send(bytes) = output {
+        self.queue.retain(|output| match output {
+            Output::Send(bytes) => {
                 self.unsent -= bytes.len();
+                false
             }
-        }
+            Output::Serve(_) => false,
+            _ => true,
+        });
     }
 
     pub(crate) fn sent(&mut self, bytes: usize) {

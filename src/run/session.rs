@@ -12,6 +12,7 @@ use crate::context::ToolResult;
 use crate::conversation::Conversation;
 use crate::error::{Error, Result};
 use crate::ids::IdSource;
+use crate::proto::shell_stream;
 use crate::redact::Redactor;
 
 use super::core::{Core, InputEnd};
@@ -19,6 +20,8 @@ use super::event::EventRef;
 use super::head::{Head, check_head};
 use super::options::Options;
 use super::output::Output;
+use super::serve::ServeKey;
+use super::serving::ServeResult;
 
 /// What a sink answers to an event. The event has been taken either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +139,23 @@ impl Session {
     /// As [`Session::answer`], but no answer can be missing.
     pub fn answer_some(&mut self, results: &[ToolResult], now: Instant) -> Result<()> {
         self.core.answer(results, false, now)
+    }
+
+    /// An event of a streaming shell that a handler serves; see
+    /// [`ShellSink`](crate::exec::ShellSink). Dropped when nobody awaits it any more.
+    pub fn handle_shell_event(&mut self, key: ServeKey, event: shell_stream::Event) {
+        self.core.shell_event(key, event);
+    }
+
+    /// The task of an [`Output::Serve`] came back. Dropped when nobody awaits it any more.
+    pub fn handle_served(&mut self, key: ServeKey, result: ServeResult, now: Instant) {
+        self.core.served(key, result, now);
+    }
+
+    /// Bytes given to the driver that have not left yet: what a [`ShellSink`](crate::exec::ShellSink)
+    /// waits on.
+    pub fn unsent(&self) -> usize {
+        self.core.outbox.unsent()
     }
 
     /// Stops the run: tells the service, then resets the stream. Does nothing when it is over.

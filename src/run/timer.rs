@@ -17,6 +17,8 @@ pub(crate) enum Timer {
     Heartbeat,
     /// The next heartbeat of a tool that is at work.
     ExecHeartbeat,
+    /// The earliest limit of a handler at work.
+    Serving,
     /// More tool calls that belong to the same batch.
     ToolBatch,
     /// The answers to the tool calls that were handed out.
@@ -36,6 +38,7 @@ const ALL: [Timer; COUNT] = [
     Timer::Message,
     Timer::Heartbeat,
     Timer::ExecHeartbeat,
+    Timer::Serving,
     Timer::ToolBatch,
     Timer::PausedTurn,
     Timer::TurnEnd,

@@ -5,20 +5,14 @@ use std::time::Instant;
 
 use crate::context::{ToolCall, ToolResult};
 use crate::error::{Error, Kind, Result};
+use crate::exec::ExecCall;
 
 /// How many answered call ids are remembered, to tell "answered already" from "never asked".
 const REMEMBERED: usize = 1_024;
 
-/// How the service names an exec: both ids come back with the answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ExecRef {
-    pub(crate) id: u32,
-    pub(crate) exec_id: String,
-}
-
 #[derive(Debug)]
 struct Pending {
-    exec: ExecRef,
+    exec: ExecCall,
     call: ToolCall,
     handed_out: bool,
     /// When its next heartbeat is due; `None` until the previous write has left.
@@ -55,7 +49,7 @@ impl ToolTable {
         self.pending.iter().any(|pending| pending.call.id == call_id)
     }
 
-    pub(crate) fn insert(&mut self, exec: ExecRef, call: ToolCall) {
+    pub(crate) fn insert(&mut self, exec: ExecCall, call: ToolCall) {
         self.pending.push(Pending { exec, call, handed_out: false, heartbeat: None });
     }
 
@@ -87,7 +81,7 @@ impl ToolTable {
         &self,
         results: &[ToolResult],
         all: bool,
-    ) -> Result<Vec<Option<ExecRef>>> {
+    ) -> Result<Vec<Option<ExecCall>>> {
         let mut execs = Vec::with_capacity(results.len());
         for (index, result) in results.iter().enumerate() {
             let id = &result.tool_call_id;
@@ -102,7 +96,7 @@ impl ToolTable {
         Ok(execs)
     }
 
-    fn exec_of(&self, id: &str) -> Result<Option<ExecRef>> {
+    fn exec_of(&self, id: &str) -> Result<Option<ExecCall>> {
         let open = |pending: &&Pending| pending.handed_out && pending.call.id == id;
         if let Some(pending) = self.pending.iter().find(open) {
             return Ok(Some(pending.exec.clone()));

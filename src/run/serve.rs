@@ -1,0 +1,205 @@
+//! Execs and queries that somebody here serves: which wait, which run, until when.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use crate::exec::ExecCall;
+use crate::proto::exec_server_message::Message as Case;
+use crate::proto::interaction_query::Query;
+
+/// Names one served exec or query within its run; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServeKey(u64);
+
+/// Something for a handler: a task of its own, reported back under `key`.
+#[derive(Debug, PartialEq)]
+pub struct ServeTask {
+    /// Comes back with the result.
+    pub key: ServeKey,
+    /// What is asked.
+    pub work: Work,
+}
+
+/// What a handler is asked.
+#[derive(PartialEq)]
+pub enum Work {
+    /// An exec: arguments for one method of [`ExecHandler`](crate::exec::ExecHandler).
+    Exec {
+        /// How the service names it.
+        call: ExecCall,
+        /// The case and its arguments.
+        case: Case,
+    },
+    /// A query: permission, question, plan, mode switch.
+    Query {
+        /// The number that matches question and answer.
+        id: u32,
+        /// The case and what it says.
+        query: Query,
+    },
+}
+
+impl std::fmt::Debug for Work {
+    /// Names only: arguments are a person's files and commands.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exec { call, case } => {
+                write!(f, "Exec({}, {})", call.id, crate::exec::name(case))
+            }
+            Self::Query { id, .. } => write!(f, "Query({id})"),
+        }
+    }
+}
+
+/// How far an exec whose result is a stream of shell events has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shell {
+    /// Nothing sent.
+    Silent,
+    /// Start sent.
+    Started,
+    /// Exit sent: nothing may follow.
+    Exited,
+}
+
+/// What is left of the question once its work has been given to the driver.
+#[derive(Debug, Clone)]
+pub(super) struct Served {
+    pub(super) key: ServeKey,
+    pub(super) asked: Asked,
+    deadline: Option<Instant>,
+    heartbeat: Option<Instant>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Asked {
+    /// The arguments are kept: a refusal is made of them.
+    Exec { call: ExecCall, case: Case, shell: Option<Shell> },
+    Query { id: u32, query: Query },
+}
+
+impl Asked {
+    fn work(&self) -> Work {
+        match self {
+            Self::Exec { call, case, .. } => Work::Exec { call: call.clone(), case: case.clone() },
+            Self::Query { id, query } => Work::Query { id: *id, query: query.clone() },
+        }
+    }
+
+    fn is_exec(&self, exec_id: u32) -> bool {
+        matches!(self, Self::Exec { call, .. } if call.id == exec_id)
+    }
+}
+
+/// Questions at work and questions that wait for a place.
+#[derive(Debug, Default)]
+pub(super) struct ServeTable {
+    running: Vec<Served>,
+    waiting: VecDeque<Served>,
+    next_key: u64,
+}
+
+impl ServeTable {
+    pub(super) fn is_empty(&self) -> bool {
+        self.running.is_empty() && self.waiting.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.running.len() + self.waiting.len()
+    }
+
+    pub(super) fn insert(&mut self, asked: Asked) {
+        self.next_key += 1;
+        let key = ServeKey(self.next_key);
+        self.waiting.push_back(Served { key, asked, deadline: None, heartbeat: None });
+    }
+
+    /// The next question that finds a place; it is at work from now on.
+    pub(super) fn start_one(
+        &mut self,
+        at_once: usize,
+        deadline: impl FnOnce(&Asked) -> Option<Instant>,
+    ) -> Option<ServeTask> {
+        if self.running.len() >= at_once {
+            return None;
+        }
+        let mut served = self.waiting.pop_front()?;
+        served.deadline = deadline(&served.asked);
+        let task = ServeTask { key: served.key, work: served.asked.work() };
+        self.running.push(served);
+        Some(task)
+    }
+
+    /// Ends the question of this key, wherever it stands.
+    pub(super) fn remove(&mut self, key: ServeKey) -> Option<Served> {
+        let running = self.running.iter().position(|served| served.key == key);
+        if let Some(at) = running {
+            return Some(self.running.swap_remove(at));
+        }
+        let at = self.waiting.iter().position(|served| served.key == key)?;
+        self.waiting.remove(at)
+    }
+
+    /// The exec that the service calls off, and whether a handler is at work on it.
+    pub(super) fn abort(&mut self, exec_id: u32) -> Option<(Served, bool)> {
+        let find = |served: &Served| served.asked.is_exec(exec_id);
+        if let Some(at) = self.running.iter().position(find) {
+            return Some((self.running.swap_remove(at), true));
+        }
+        let at = self.waiting.iter().position(find)?;
+        self.waiting.remove(at).map(|served| (served, false))
+    }
+
+    /// How far the shell of this key has come, to be moved on. `None` when it is not streaming.
+    pub(super) fn shell(&mut self, key: ServeKey) -> Option<(u32, &str, &mut Shell)> {
+        let served = self.running.iter_mut().find(|served| served.key == key)?;
+        match &mut served.asked {
+            Asked::Exec { call, shell: Some(shell), .. } => Some((call.id, &call.exec_id, shell)),
+            _ => None,
+        }
+    }
+
+    /// Handlers at work, for a run that ends.
+    pub(super) fn drain_running(&mut self) -> impl Iterator<Item = ServeKey> + '_ {
+        self.waiting.clear();
+        self.running.drain(..).map(|served| served.key)
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.running.iter().filter_map(|served| served.deadline).min()
+    }
+
+    /// A question whose handler has taken longer than its limit.
+    pub(super) fn take_overdue(&mut self, now: Instant) -> Option<Served> {
+        let overdue = |served: &Served| served.deadline.is_some_and(|at| at <= now);
+        let at = self.running.iter().position(overdue)?;
+        Some(self.running.swap_remove(at))
+    }
+
+    /// Everything written has left: each exec without a heartbeat to come gets one. Those that
+    /// wait for a place count as well: the service cannot tell the difference.
+    pub(super) fn arm_heartbeats(&mut self, at: Option<Instant>) {
+        for served in self.running.iter_mut().chain(&mut self.waiting) {
+            if served.heartbeat.is_none() && matches!(served.asked, Asked::Exec { .. }) {
+                served.heartbeat = at;
+            }
+        }
+    }
+
+    pub(super) fn next_heartbeat(&self) -> Option<Instant> {
+        self.running.iter().chain(&self.waiting).filter_map(|served| served.heartbeat).min()
+    }
+
+    pub(super) fn take_due_heartbeats(&mut self, now: Instant) -> Vec<u32> {
+        let mut due = Vec::new();
+        for served in self.running.iter_mut().chain(&mut self.waiting) {
+            if served.heartbeat.is_some_and(|at| at <= now)
+                && let Asked::Exec { call, .. } = &served.asked
+            {
+                served.heartbeat = None;
+                due.push(call.id);
+            }
+        }
+        due
+    }
+}

@@ -1,0 +1,173 @@
+//! The life of a question that a handler serves: start, heartbeats, events, one answer, one close.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::codec::reply;
+use crate::exec::Refusal;
+use crate::proto::exec_client_message::Message as Reply;
+use crate::proto::interaction_response::Result as Response;
+use crate::proto::{ShellStream, ShellStreamExit, ShellStreamStart, shell_stream};
+
+use super::core::Core;
+use super::event::Notice;
+use super::output::Output;
+use super::serve::{Asked, ServeKey, Served, Shell};
+
+/// What a handler's task came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ServeResult {
+    /// The result of an exec.
+    Reply(Box<Reply>),
+    /// A streaming shell is done; its events were sent before.
+    ShellDone,
+    /// The answer to a query.
+    Response(Box<Response>),
+    /// Not served, or not allowed.
+    Refused(Refusal),
+    /// The handler panicked or was lost.
+    Failed,
+}
+
+impl Core {
+    /// Takes a question in: it starts at once if there is a place, is refused if even the queue is
+    /// full, and waits otherwise.
+    fn serve(&mut self, asked: Asked, now: Instant) {
+        if self.serves.len() >= self.options.serve_waiting {
+            let reason = "too much is asked at once; ask again later";
+            return self.refuse(&asked, &Refusal::because(reason));
+        }
+        self.serves.insert(asked);
+        self.start_waiting(now);
+    }
+
+    pub(super) fn serve_or_refuse(&mut self, asked: Asked, serves: bool, now: Instant) {
+        match serves {
+            true => self.serve(asked, now),
+            false => self.refuse(&asked, &Refusal::not_served()),
+        }
+    }
+
+    fn start_waiting(&mut self, now: Instant) {
+        let (exec, query) = (self.options.exec_limit, self.options.query_limit);
+        let deadline = |asked: &Asked| match asked {
+            Asked::Exec { .. } => now.checked_add(exec),
+            Asked::Query { .. } => now.checked_add(query),
+        };
+        while let Some(task) = self.serves.start_one(self.options.serve_at_once, deadline) {
+            self.outbox.work(Output::Serve(task));
+        }
+        self.work_changed(now);
+    }
+
+    /// An event of a streaming shell. Dropped when nobody awaits it any more.
+    pub(super) fn shell_event(&mut self, key: ServeKey, event: shell_stream::Event) {
+        let Some((id, exec_id, shell)) = self.serves.shell(key) else { return };
+        use shell_stream::Event as E;
+        let next = match (*shell, &event) {
+            (Shell::Exited, _) | (Shell::Started, E::Start(_)) => return,
+            (_, E::Exit(_) | E::Rejected(_) | E::PermissionDenied(_)) => Shell::Exited,
+            _ => Shell::Started,
+        };
+        let unannounced = *shell == Shell::Silent && matches!(event, E::Stdout(_) | E::Stderr(_) | E::Exit(_));
+        *shell = next;
+        let start = unannounced.then(|| shell_envelope(id, exec_id, E::Start(ShellStreamStart::default())));
+        let envelope = shell_envelope(id, exec_id, event);
+        for envelope in start.into_iter().chain([envelope]) {
+            self.outbox.send(envelope);
+        }
+    }
+
+    /// A handler came back. A result that nobody awaits any more is dropped.
+    pub(super) fn served(&mut self, key: ServeKey, result: ServeResult, now: Instant) {
+        if self.is_over() {
+            return;
+        }
+        let Some(served) = self.serves.remove(key) else { return };
+        self.conclude_served(&served, result);
+        self.start_waiting(now);
+    }
+
+    fn conclude_served(&mut self, served: &Served, result: ServeResult) {
+        match (&served.asked, result) {
+            (Asked::Exec { call, .. }, ServeResult::Reply(reply)) => {
+                self.outbox.send(reply::exec_result(call.id, &call.exec_id, &reply));
+                self.outbox.send(reply::stream_close(call.id));
+            }
+            (Asked::Exec { call, shell: Some(shell), .. }, ServeResult::ShellDone) => {
+                self.end_shell(call.id, &call.exec_id, *shell);
+            }
+            (Asked::Query { id, .. }, ServeResult::Response(response)) => {
+                self.outbox.send(reply::query_result(*id, *response));
+            }
+            (asked, ServeResult::Refused(refusal)) => self.refuse(asked, &refusal),
+            (asked, _) => {
+                self.refuse(asked, &Refusal::because("the tool failed on this machine"));
+            }
+        }
+    }
+
+    /// Closes a shell; one that never said how it ended is reported as aborted.
+    fn end_shell(&mut self, id: u32, exec_id: &str, shell: Shell) {
+        if shell != Shell::Exited {
+            let exit = ShellStreamExit { code: 1, aborted: true, ..ShellStreamExit::default() };
+            self.outbox.send(shell_envelope(id, exec_id, shell_stream::Event::Exit(exit)));
+        }
+        self.outbox.send(reply::stream_close(id));
+    }
+
+    /// Says no, in the question's own typed way, and closes it.
+    fn refuse(&mut self, asked: &Asked, refusal: &Refusal) {
+        let what = match asked {
+            Asked::Exec { call, shell: Some(shell @ (Shell::Started | Shell::Exited)), .. } => {
+                // Output was sent: it is too late to say no.
+                self.end_shell(call.id, &call.exec_id, *shell);
+                "shell_stream_args"
+            }
+            Asked::Exec { call, case, .. } => {
+                let instead = self.tool_context.instead();
+                let (id, exec_id, reason) = (call.id, &call.exec_id, refusal.reason());
+                for envelope in reply::refuse_exec(id, exec_id, case, reason, instead) {
+                    self.outbox.send(envelope);
+                }
+                crate::exec::name(case)
+            }
+            Asked::Query { id, query } => {
+                self.outbox.send(reply::refuse_query(*id, Some(query), refusal.reason()));
+                reply::query_name(query)
+            }
+        };
+        self.notice(Notice::Refused { what: what.to_owned() });
+    }
+
+    /// The service calls an exec off. False when no handler has to do with it.
+    pub(super) fn abort_served(&mut self, exec_id: u32, now: Instant) -> bool {
+        let Some((served, running)) = self.serves.abort(exec_id) else { return false };
+        if running {
+            self.outbox.work(Output::StopServing(served.key));
+        }
+        self.outbox.send(reply::stream_close(exec_id));
+        self.start_waiting(now);
+        true
+    }
+
+    /// Handlers that took longer than their limit are dropped and the service is told.
+    pub(super) fn stop_overdue(&mut self, now: Instant) {
+        while let Some(served) = self.serves.take_overdue(now) {
+            self.outbox.work(Output::StopServing(served.key));
+            let limit = match served.asked {
+                Asked::Exec { .. } => self.options.exec_limit,
+                Asked::Query { .. } => self.options.query_limit,
+            };
+            let reason = format!("gave up after {limit:?}, the limit on this machine");
+            self.refuse(&served.asked, &Refusal::because(reason));
+        }
+        self.start_waiting(now);
+    }
+}
+
+fn shell_envelope(id: u32, exec_id: &str, event: shell_stream::Event) -> Bytes {
+    let stream = ShellStream { event: Some(event) };
+    reply::exec_result(id, exec_id, &Reply::ShellStream(Box::new(stream)))
+}
