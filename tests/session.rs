@@ -336,7 +336,7 @@ fn a_stalled_run_is_cancelled_before_it_is_reset() {
 
 #[test]
 fn no_answer_at_all_ends_after_the_first_byte_deadline() {
-    let mut rig = Rig::opening(Options::default(), Conversation::new("c"));
+    let mut rig = Rig::opening(Options::default(), Conversation::with_id("c"));
     rig.wait(millis(59_999));
     assert_eq!(rig.ended(), None);
     rig.wait(millis(1));
@@ -496,7 +496,7 @@ fn cancel_tells_the_service_and_is_the_last_event() {
 
 #[test]
 fn an_http_error_is_read_to_its_end_and_classified() {
-    let mut rig = Rig::opening(Options::default(), Conversation::new("c"));
+    let mut rig = Rig::opening(Options::default(), Conversation::with_id("c"));
     let headers = vec![("content-type".into(), "application/json".into())];
     rig.session
         .handle_head(Head { status: 401, headers, received_at: SystemTime::UNIX_EPOCH }, rig.now);
@@ -511,7 +511,7 @@ fn an_http_error_is_read_to_its_end_and_classified() {
 
 #[test]
 fn an_endless_error_body_is_cut() {
-    let mut rig = Rig::opening(Options::default(), Conversation::new("c"));
+    let mut rig = Rig::opening(Options::default(), Conversation::with_id("c"));
     rig.session.handle_head(
         Head { status: 500, headers: Vec::new(), received_at: SystemTime::UNIX_EPOCH },
         rig.now,
@@ -591,7 +591,7 @@ fn the_request_is_refused_before_anything_happens_and_the_conversation_comes_bac
     request.model.id = "evil\r\nmodel".into();
     let result = agentwire::run::Session::new(
         &request,
-        Conversation::new("conv"),
+        Conversation::with_id("conv"),
         Options::default(),
         agentwire::redact::Redactor::default(),
         Box::new(agentwire::ids::CountingIds::hex()),
@@ -600,7 +600,7 @@ fn the_request_is_refused_before_anything_happens_and_the_conversation_comes_bac
     let (error, conversation) = *result.err().expect("refused");
     assert_eq!(*error.kind(), Kind::InvalidRequest);
     assert!(!error.to_string().contains("evil"));
-    assert_eq!(conversation.id(), "conv");
+    assert_eq!(conversation.id(), Some("conv"));
 }
 
 #[test]

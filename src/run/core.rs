@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::codec::{RunRequest, ToolContext, encode_run, reply};
+use crate::codec::{RunRequest, ToolContext, reply};
 use crate::connect::classify::{Circumstances, RunSoFar, refine};
 use crate::connect::{Code, Compression, Decoder, EndStream, error_from_http};
-use crate::conversation::Conversation;
+use crate::conversation::{Conversation, encode_run};
 use crate::error::{Error, Kind, NetworkFault, Result};
 use crate::ids::IdSource;
 use crate::redact::Redactor;

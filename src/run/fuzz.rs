@@ -2,6 +2,7 @@
 //! property tests call them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -12,12 +13,15 @@ use crate::connect::put_envelope;
 use crate::context::{Context, ToolResult};
 use crate::conversation::Conversation;
 use crate::error::{Error, NetworkFault};
+use crate::exec::Refusal;
 use crate::ids::CountingIds;
 use crate::proto::agent_client_message::Message as Client;
+use crate::proto::exec_server_message::Message as Case;
+use crate::proto::interaction_query::Query;
 use crate::proto::{AgentClientMessage, exec_client_control_message};
 use crate::redact::Redactor;
 
-use super::{Event, Flow, Head, Options, Output, Polled, Session};
+use super::{Event, Flow, Head, Options, Output, Polled, ServeKey, ServeResult, Serves, Session};
 
 /// A session under random operations, with the promises that hold whatever comes.
 struct Machine {
@@ -28,6 +32,7 @@ struct Machine {
     ended: bool,
     closes: HashMap<u32, u32>,
     asked: HashMap<u32, u32>,
+    tasks: Vec<ServeKey>,
 }
 
 /// The machine under wild input: `data` picks operations and feeds them (raw bytes, valid
@@ -107,6 +112,20 @@ fn events_of(pieces: impl Iterator<Item = Bytes>) -> Vec<Event> {
     events
 }
 
+/// Every exec and query is served, so that the life of a served question is fuzzed too.
+fn options() -> Options {
+    struct All;
+    impl Serves for All {
+        fn exec(&self, _: &Case) -> bool {
+            true
+        }
+        fn query(&self, _: &Query) -> bool {
+            true
+        }
+    }
+    Options { serves: Some(Arc::new(All)), ..Options::default() }
+}
+
 fn head() -> Head {
     let headers = vec![("content-type".to_owned(), super::head::CONTENT_TYPE.to_owned())];
     Head { status: 200, headers, received_at: SystemTime::UNIX_EPOCH }
@@ -116,10 +135,16 @@ impl Machine {
     #[allow(clippy::disallowed_methods, clippy::expect_used, reason = "a test body")]
     fn new() -> Self {
         let now = Instant::now();
+        let request = RunRequest {
+            request_id: "r".into(),
+            model: "m".into(),
+            context: Context::prompt("p"),
+            ..RunRequest::default()
+        };
         let session = Session::new(
-            &RunRequest::new("m", Context::prompt("p")),
-            Conversation::new("c"),
-            Options::default(),
+            &request,
+            Conversation::with_id("c"),
+            options(),
             Redactor::default(),
             Box::new(CountingIds::hex()),
             now,
@@ -134,6 +159,7 @@ impl Machine {
             ended: false,
             closes: HashMap::new(),
             asked: HashMap::new(),
+            tasks: Vec::new(),
         }
     }
 
@@ -154,7 +180,7 @@ impl Machine {
             7 => self.pass(Duration::from_millis(u64::from(input.byte().unwrap_or(0)) * 10)),
             8 => self.pass(Duration::from_secs(u64::from(input.byte().unwrap_or(0)))),
             9 | 10 => self.answer(op, input),
-            11 => self.session.handle_sent(usize::from(input.byte().unwrap_or(0)), self.now),
+            11 => self.serve(input),
             12 => self.session.handle_end(self.now),
             13 => {
                 let lost = Error::network(NetworkFault::Cut, "cut");
@@ -215,6 +241,21 @@ impl Machine {
         }
     }
 
+    /// A handler comes back: with nothing, with a refusal, or lost.
+    fn serve(&mut self, input: &mut Input<'_>) {
+        let wild = usize::from(input.byte().unwrap_or(0));
+        if self.tasks.is_empty() {
+            return;
+        }
+        let key = self.tasks.swap_remove(wild % self.tasks.len());
+        let result = match wild % 3 {
+            0 => ServeResult::Failed,
+            1 => ServeResult::ShellDone,
+            _ => ServeResult::Refused(Refusal::not_served()),
+        };
+        self.session.handle_served(key, result, self.now);
+    }
+
     fn pass(&mut self, time: Duration) {
         self.now += time;
         if self.deadline.is_some_and(|at| at <= self.now) {
@@ -250,6 +291,8 @@ impl Machine {
                     self.session.handle_sent(bytes.len(), self.now);
                 }
                 Output::HalfClose | Output::Reset(_) => closed = true,
+                Output::Serve(task) => self.tasks.push(task.key),
+                Output::StopServing(key) => self.tasks.retain(|task| *task != key),
                 Output::Wait(deadline) => {
                     assert!(!self.session.is_over() || deadline.is_none(), "a timer after the end");
                     self.deadline = deadline;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::codec::hot::{self, CheckpointRef, Incoming};
-use crate::codec::{call, reply};
+use crate::codec::reply;
 use crate::context::ToolResult;
 use crate::exec::ExecCall;
 use crate::proto::exec_server_message::Message as Case;
@@ -81,9 +81,9 @@ impl Core {
             }
             Incoming::Checkpoint(checkpoint) => self.checkpoint(&checkpoint),
             Incoming::GetBlob { id, blob_id } => {
-                let (head, rest) = reply::blob(id, self.conversation.blobs().get(blob_id));
-                self.outbox.send(head);
-                self.outbox.send(rest);
+                for part in reply::blob(id, self.conversation.blobs().get(blob_id)) {
+                    self.outbox.send(part);
+                }
             }
             Incoming::SetBlob { id, blob_id, data } => self.set_blob(id, blob_id, data),
             Incoming::Exec(message, unknown) => self.exec(*message, unknown, payload, now),
@@ -98,13 +98,12 @@ impl Core {
     fn checkpoint(&mut self, checkpoint: &CheckpointRef<'_>) {
         let CheckpointRef { raw, used_tokens, max_tokens } = checkpoint;
         self.usage.checkpoint(*used_tokens, *max_tokens);
-        let info = CheckpointInfo {
-            bytes: raw.len(),
-            used_tokens: *used_tokens,
-            max_tokens: *max_tokens,
-        };
-        self.conversation.commit(Bytes::copy_from_slice(raw));
-        self.push(Event::Checkpoint(info));
+        let info =
+            CheckpointInfo { bytes: raw.len(), used_tokens: *used_tokens, max_tokens: *max_tokens };
+        match self.conversation.commit(Bytes::copy_from_slice(raw)) {
+            Ok(()) => self.push(Event::Checkpoint(info)),
+            Err(error) => self.fail(error),
+        }
     }
 
     fn set_blob(&mut self, id: u32, blob_id: &[u8], data: &[u8]) {
@@ -154,7 +153,10 @@ impl Core {
     }
 
     fn tool_call(&mut self, exec: ExecCall, payload: &[u8], now: Instant) {
-        let mut tool_call = call::from_message(payload, self.ids.as_mut());
+        let mut tool_call = match self.conversation.tool_call(payload, self.ids.as_mut()) {
+            Ok(tool_call) => tool_call,
+            Err(error) => return self.fail(error),
+        };
         if self.tools.len() >= self.options.pending_calls {
             let why = "too many tool calls wait for their answers; ask again later";
             let refusal = ToolResult::error(tool_call.id, tool_call.name, why);
@@ -164,7 +166,6 @@ impl Core {
             }
             return self.outbox.send(reply::stream_close(exec.id));
         }
-        tool_call.id = self.conversation.host_call_id(&tool_call.id);
         if self.tools.contains(&tool_call.id) {
             // Two calls under one id: the caller could not tell their answers apart (H44).
             tool_call.id = self.ids.next_id().to_string();

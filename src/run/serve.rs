@@ -74,8 +74,15 @@ pub(super) struct Served {
 #[derive(Debug, Clone)]
 pub(super) enum Asked {
     /// The arguments are kept: a refusal is made of them.
-    Exec { call: ExecCall, case: Case, shell: Option<Shell> },
-    Query { id: u32, query: Query },
+    Exec {
+        call: ExecCall,
+        case: Case,
+        shell: Option<Shell>,
+    },
+    Query {
+        id: u32,
+        query: Query,
+    },
 }
 
 impl Asked {

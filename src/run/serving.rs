@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::codec::reply;
+use crate::codec::reply::{self, Refuse};
 use crate::exec::Refusal;
 use crate::proto::exec_client_message::Message as Reply;
 use crate::proto::interaction_response::Result as Response;
@@ -70,9 +70,11 @@ impl Core {
             (_, E::Exit(_) | E::Rejected(_) | E::PermissionDenied(_)) => Shell::Exited,
             _ => Shell::Started,
         };
-        let unannounced = *shell == Shell::Silent && matches!(event, E::Stdout(_) | E::Stderr(_) | E::Exit(_));
+        let unannounced =
+            *shell == Shell::Silent && matches!(event, E::Stdout(_) | E::Stderr(_) | E::Exit(_));
         *shell = next;
-        let start = unannounced.then(|| shell_envelope(id, exec_id, E::Start(ShellStreamStart::default())));
+        let start =
+            unannounced.then(|| shell_envelope(id, exec_id, E::Start(ShellStreamStart::default())));
         let envelope = shell_envelope(id, exec_id, event);
         for envelope in start.into_iter().chain([envelope]) {
             self.outbox.send(envelope);
@@ -99,7 +101,7 @@ impl Core {
                 self.end_shell(call.id, &call.exec_id, *shell);
             }
             (Asked::Query { id, .. }, ServeResult::Response(response)) => {
-                self.outbox.send(reply::query_result(*id, *response));
+                self.outbox.send(reply::query_result(*id, &response));
             }
             (asked, ServeResult::Refused(refusal)) => self.refuse(asked, &refusal),
             (asked, _) => {
@@ -126,16 +128,15 @@ impl Core {
                 "shell_stream_args"
             }
             Asked::Exec { call, case, .. } => {
-                let instead = self.tool_context.instead();
-                let (id, exec_id, reason) = (call.id, &call.exec_id, refusal.reason());
-                for envelope in reply::refuse_exec(id, exec_id, case, reason, instead) {
+                let refuse = Refuse::new(&self.tool_context).because(refusal.reason());
+                for envelope in reply::refuse_exec(call.id, &call.exec_id, case, &refuse) {
                     self.outbox.send(envelope);
                 }
                 crate::exec::name(case)
             }
             Asked::Query { id, query } => {
                 self.outbox.send(reply::refuse_query(*id, Some(query), refusal.reason()));
-                reply::query_name(query)
+                reply::query_name(query).unwrap_or("query")
             }
         };
         self.notice(Notice::Refused { what: what.to_owned() });

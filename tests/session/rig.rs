@@ -16,7 +16,9 @@ use agentwire::proto::{
     exec_server_message, kv_client_message,
 };
 use agentwire::redact::Redactor;
-use agentwire::run::{Event, Flow, Head, Options, Output, Polled, ResetReason, Session};
+use agentwire::run::{
+    Event, Flow, Head, Options, Output, Polled, ResetReason, ServeKey, ServeTask, Session,
+};
 use bytes::Bytes;
 use prost::Message as _;
 
@@ -34,6 +36,9 @@ pub struct Rig {
     pub writes_through: bool,
     pub unreported: usize,
     pub deadline: Option<Instant>,
+    /// Work for handlers, in order.
+    pub tasks: Vec<ServeTask>,
+    pub stopped: Vec<ServeKey>,
 }
 
 pub fn ok_head() -> Head {
@@ -50,7 +55,12 @@ pub fn request(prompt: &str) -> RunRequest {
         description: "List a folder".into(),
         parameters: serde_json::json!({"type": "object"}),
     };
-    RunRequest::new("composer-2", Context::prompt(prompt).system("Be brief.").tool(tool))
+    RunRequest {
+        request_id: "req-1".into(),
+        model: "composer-2".into(),
+        context: Context::prompt(prompt).system("Be brief.").tool(tool),
+        ..RunRequest::default()
+    }
 }
 
 impl Rig {
@@ -60,7 +70,7 @@ impl Rig {
     }
 
     pub fn with(options: Options) -> Self {
-        let mut rig = Self::opening(options, Conversation::new("conv"));
+        let mut rig = Self::opening(options, Conversation::with_id("conv"));
         rig.session.handle_head(ok_head(), rig.now);
         rig.turn();
         rig
@@ -88,6 +98,8 @@ impl Rig {
             writes_through: true,
             unreported: 0,
             deadline: None,
+            tasks: Vec::new(),
+            stopped: Vec::new(),
         };
         rig.turn();
         rig
@@ -127,6 +139,8 @@ impl Rig {
                 Output::HalfClose => self.sent.push("half-close".into()),
                 Output::Reset(ResetReason::Complete) => self.sent.push("reset complete".into()),
                 Output::Reset(ResetReason::Cancel) => self.sent.push("reset cancel".into()),
+                Output::Serve(task) => self.tasks.push(task),
+                Output::StopServing(key) => self.stopped.push(key),
                 Output::Wait(deadline) => {
                     self.deadline = deadline;
                     break;
