@@ -14,6 +14,7 @@ pub mod proto;
 pub mod redact;
 #[cfg(feature = "net")]
 pub mod rpc;
+pub mod run;
 pub mod secret;
 pub mod server;
 pub mod wire;
