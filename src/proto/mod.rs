@@ -23,10 +23,12 @@ pub mod reflect;
 #[allow(non_upper_case_globals)]
 #[rustfmt::skip]
 mod table;
+mod weight;
 
 use std::fmt;
 
 pub use generated::*;
+pub use weight::weigh;
 
 /// Stands where a secret would be printed.
 const REDACTED: &str = "[redacted]";
