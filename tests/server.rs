@@ -10,6 +10,8 @@
 
 #[path = "server/client.rs"]
 mod client;
+#[path = "server/fuzz.rs"]
+mod fuzz;
 #[path = "server/player.rs"]
 mod player;
 #[path = "server/script.rs"]

@@ -10,6 +10,8 @@
 //! Everything but `serve` is pure: no clock, no I/O, no tokio.
 
 mod exchange;
+#[cfg(feature = "testing")]
+pub mod fuzz;
 mod player;
 mod reflect;
 pub mod script;

@@ -329,6 +329,24 @@ fn bodies_that_cannot_be_read_end_with_an_error() {
 }
 
 #[test]
+fn a_message_that_would_grow_out_of_proportion_is_refused() {
+    // Half a million empty tools: 1 MiB on the wire, hundreds as structs (FAULTS M37).
+    let tools = [0x0a, 0].repeat(1 << 19);
+    let mut payload = Vec::new();
+    agentwire::wire::put_nested(&mut payload, 1, |out| agentwire::wire::put_bytes(out, 4, &tools));
+    let mut client = Client::new(Default::default());
+    client.open();
+    client.send_raw(&payload);
+    client.play();
+    assert_eq!(client.seen.error_code(), Some("resource_exhausted"));
+    // As many bytes of text are nothing special.
+    let mut client = Client::new(Default::default());
+    client.ask(&"x".repeat(1 << 20));
+    assert_eq!(client.seen.error_code(), None);
+    assert!(client.seen.turn_ended().is_some());
+}
+
+#[test]
 fn a_request_without_a_run_is_refused_or_timed_out() {
     let mut client = Client::new(Default::default());
     client.open();

@@ -17,12 +17,15 @@ use crate::proto::{
 use crate::server::script::{Call, WaitEvent};
 use crate::server::session::{EndError, Event};
 
+/// The most bytes of history that are kept; blobs beyond count as missing.
+const MAX_HISTORY_BYTES: usize = 64 << 20;
+
 impl Player {
     pub(super) fn on_event(&mut self, event: Event, _now: Instant) {
         match event {
             Event::Run { request, state } => self.start(&request, state),
             Event::ExecResult(result) => self.on_result(*result),
-            Event::ExecThrown { id, error } => self.on_thrown(id, error),
+            Event::ExecThrown { id, error } => self.on_thrown(id, &error),
             Event::ExecClosed { id } => self.on_closed(id),
             Event::ExecHeartbeat { .. } => self.happened(WaitEvent::ExecHeartbeat),
             Event::Blob { id, data } => self.on_blob(id, data),
@@ -78,22 +81,18 @@ impl Player {
                 }
             }
             (&Purpose::Call { index, .. }, Some(M::McpResult(result))) => {
-                if let Some(called) = facts.calls.get_mut(index) {
-                    called.answered(result.result);
-                }
+                let (text, images, is_error) = outcome(result.result);
+                facts.answered(index, &text, images, is_error);
             }
             _ => {}
         }
     }
 
-    fn on_thrown(&mut self, id: u32, error: String) {
+    fn on_thrown(&mut self, id: u32, error: &str) {
         let pending = self.pending.get(&Key::Exec(id));
         let (Some(pending), Some(facts)) = (pending, &mut self.facts) else { return };
-        if let Purpose::Call { index, .. } = pending.purpose
-            && let Some(called) = facts.calls.get_mut(index)
-        {
-            called.text = Some(error);
-            called.is_error = true;
+        if let Purpose::Call { index, .. } = pending.purpose {
+            facts.answered(index, error, 0, true);
         }
     }
 
@@ -109,7 +108,8 @@ impl Player {
         if let Purpose::History(index) = pending.purpose
             && let Some(place) = self.history.get_mut(index)
         {
-            *place = data;
+            self.history_bytes += data.as_ref().map_or(0, Bytes::len);
+            *place = data.filter(|_| self.history_bytes <= MAX_HISTORY_BYTES);
         }
     }
 
@@ -197,6 +197,16 @@ impl Facts {
         (index, message)
     }
 
+    /// Takes over what a tool answered.
+    fn answered(&mut self, index: usize, text: &str, images: usize, is_error: bool) {
+        let text = self.kept(text);
+        if let Some(called) = self.calls.get_mut(index) {
+            called.text = Some(text);
+            called.images = images;
+            called.is_error = is_error;
+        }
+    }
+
     /// Replaces placeholders in a text argument.
     fn render_value(&self, value: &serde_json::Value) -> serde_json::Value {
         match value {
@@ -248,27 +258,24 @@ impl Called {
         };
         mcp_call(self.to_args(facts), Some(proto::McpToolResult { result: Some(result) }))
     }
+}
 
-    /// Takes over what the client answered.
-    fn answered(&mut self, result: Option<mcp_result::Result>) {
-        use mcp_result::Result as R;
+/// Text, number of images, and whether the tool failed.
+fn outcome(result: Option<mcp_result::Result>) -> (String, usize, bool) {
+    use mcp_result::Result as R;
 
-        let (text, is_error) = match result {
-            Some(R::Success(success)) => {
-                let (text, images) = content(&success.content);
-                self.images = images;
-                (text, success.is_error)
-            }
-            Some(R::Error(error)) => (error.error, true),
-            Some(R::Rejected(rejected)) => (rejected.reason, true),
-            Some(R::PermissionDenied(denied)) => (denied.error, true),
-            Some(R::ToolNotFound(_)) => ("tool not found".into(), true),
-            Some(R::ServerNotFound(_)) => ("server not found".into(), true),
-            Some(R::Approved(_)) => ("approved".into(), false),
-            None => ("an empty answer".into(), true),
-        };
-        self.text = Some(text);
-        self.is_error = is_error;
+    match result {
+        Some(R::Success(success)) => {
+            let (text, images) = content(&success.content);
+            (text, images, success.is_error)
+        }
+        Some(R::Error(error)) => (error.error, 0, true),
+        Some(R::Rejected(rejected)) => (rejected.reason, 0, true),
+        Some(R::PermissionDenied(denied)) => (denied.error, 0, true),
+        Some(R::ToolNotFound(_)) => ("tool not found".into(), 0, true),
+        Some(R::ServerNotFound(_)) => ("server not found".into(), 0, true),
+        Some(R::Approved(_)) => ("approved".into(), 0, false),
+        None => ("an empty answer".into(), 0, true),
     }
 }
 

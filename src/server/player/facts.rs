@@ -9,6 +9,16 @@ use crate::server::script::{ActionKind, Facets};
 /// The most characters of somebody's text that a template repeats.
 const ECHO: usize = 2_000;
 
+/// The largest blob that is read as an entry of the root prompt, in bytes: JSON takes several times
+/// its length while it is read.
+const MAX_ENTRY: usize = 8 << 20;
+
+/// The most characters of one tool result that are kept.
+const MAX_RESULT: usize = 256 << 10;
+
+/// The most tool results of one run that are kept with their text.
+const MAX_RESULTS: usize = 64;
+
 /// A tool that the client offers.
 #[derive(Clone, Default)]
 pub(super) struct Offered {
@@ -177,6 +187,14 @@ impl Facts {
             .collect();
     }
 
+    /// What is kept of a tool result: a client decides how long it is and how many there are.
+    pub(super) fn kept(&self, text: &str) -> String {
+        match self.calls.len() <= MAX_RESULTS {
+            true => cut(text, MAX_RESULT),
+            false => cut(text, ECHO),
+        }
+    }
+
     /// Replaces `{{name}}` by what is known; an unknown name stays as it is.
     pub(super) fn render(&self, template: &str) -> String {
         let mut out = String::with_capacity(template.len());
@@ -304,6 +322,9 @@ fn schema_of(tool: &proto::McpToolDefinition) -> Value {
 
 /// Role and text of one entry of the root prompt.
 fn past(blob: &[u8]) -> Option<Past> {
+    if blob.len() > MAX_ENTRY {
+        return None;
+    }
     let entry: Value = serde_json::from_slice(blob).ok()?;
     let role = entry.get("role")?.as_str()?.to_owned();
     let text = match entry.get("content") {

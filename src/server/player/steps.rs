@@ -55,6 +55,7 @@ impl Player {
             Step::Context => self.ask_context(now)?,
             Step::History => {
                 self.history = vec![None; self.roots.len()];
+                self.history_bytes = 0;
                 let first = self.roots.len().saturating_sub(MAX_HISTORY);
                 self.next([Task::FetchHistory(first), Task::ReadHistory]);
             }

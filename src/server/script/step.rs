@@ -70,7 +70,8 @@ pub enum Step {
     Close,
     /// Resets the stream.
     Reset(Reset),
-    /// Sends GOAWAY with this HTTP/2 code; streams that are open go on.
+    /// Sends GOAWAY with this HTTP/2 code: with 0 the streams that are open go on and no new one is
+    /// taken, with another the connection ends.
     Goaway(u32),
     /// Cuts the connection, whatever else runs on it.
     Cut,

@@ -68,7 +68,8 @@ pub enum Output {
     },
     /// Reset the stream with this HTTP/2 code.
     Reset(u32),
-    /// Send GOAWAY with this HTTP/2 code.
+    /// Send GOAWAY with this HTTP/2 code: 0 lets the streams that are open go on, another code
+    /// ends the connection.
     GoAway(u32),
     /// Cut the connection.
     Cut,

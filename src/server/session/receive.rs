@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 use super::{EndError, Event, Phase, Session, Violation};
 use crate::Error;
 use crate::connect::{Code, Envelope};
+use crate::proto::reflect::MessageInfo;
 use crate::proto::{
     self, AgentClientMessage, agent_client_message, exec_client_control_message,
     exec_client_message, kv_client_message, shell_stream,
@@ -162,8 +163,25 @@ impl Session {
     }
 }
 
+/// Messages up to this length are decoded without being weighed: they cannot become much.
+const LIGHT: usize = 64 << 10;
+
+/// The most memory that a message may take once it is decoded (FAULTS, promises: decoded growth).
+const MAX_WEIGHT: u64 = 64 << 20;
+
+/// Whether a message would take too much memory once it is decoded.
+fn is_heavy(payload: &[u8]) -> Result<bool, WireError> {
+    match MessageInfo::named("AgentClientMessage") {
+        Some(info) => Ok(proto::weigh(info, payload)? > MAX_WEIGHT),
+        None => Ok(false),
+    }
+}
+
 /// Decodes one client message, and notes what prost does not keep.
 fn decode(payload: &[u8]) -> Result<Received, Error> {
+    if payload.len() > LIGHT && is_heavy(payload)? {
+        return Err(Error::limit("the message would take more than 64 MiB once it is decoded"));
+    }
     let mut extra = Extra::default();
     let mut reader = Reader::new(payload);
     while let Some(field) = reader.field()? {

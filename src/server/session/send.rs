@@ -267,7 +267,7 @@ impl Session {
         self.last(Output::Reset(code));
     }
 
-    /// Sends GOAWAY with this HTTP/2 code; the stream goes on.
+    /// Sends GOAWAY with this HTTP/2 code; with 0 the stream goes on.
     pub fn go_away(&mut self, code: u32) {
         if !self.ended {
             self.flush();
