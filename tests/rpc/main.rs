@@ -4,5 +4,6 @@
 // Helpers of a test may panic as the tests do.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod calls;
 mod http2;
 mod raw;

@@ -43,8 +43,8 @@ impl From<SendError> for Error {
     }
 }
 
-/// Bytes that go out with the headers, before any window is known: the smallest window there is.
-const FIRST: usize = 65_535;
+/// The most window asked for at once; other streams want some too.
+const RESERVE: usize = 1 << 20;
 
 /// Writes one stream: a bounded queue in front of h2.
 ///
@@ -97,21 +97,11 @@ impl BodySender {
     }
 
     /// Gives the first bytes to h2 without asking for window, so that they leave in the same write
-    /// as the headers (PROTOCOL 2); what exceeds the smallest window is queued.
-    pub(super) fn first(&mut self, mut first: Bytes, end: bool) {
-        let rest = first.split_off(first.len().min(FIRST));
-        let last = end && rest.is_empty();
-        if self.stream.send_data(Chunk::new(first, &self.flow), last).is_err() {
-            return;
-        }
-        if last {
+    /// as the headers (PROTOCOL 2), and the rest as the window allows, whether or not this sender
+    /// is polled. The caller holds these bytes already, so nothing grows by it.
+    pub(super) fn first(&mut self, first: Bytes, end: bool) {
+        if self.hand_over(first, end).is_err() {
             self.finish = Finish::Done;
-        } else if end {
-            self.finish = Finish::Wanted(None);
-        }
-        if !rest.is_empty() {
-            self.queued = rest.len();
-            self.queue.push_back(rest);
         }
     }
 
@@ -158,7 +148,7 @@ impl BodySender {
         while let Some(front) = self.queue.front_mut() {
             let room = match self.stream.capacity() {
                 0 => {
-                    self.stream.reserve_capacity(self.queued.min(FIRST * 16));
+                    self.stream.reserve_capacity(self.queued.min(RESERVE));
                     match self.stream.poll_capacity(cx) {
                         Poll::Ready(Some(Ok(room))) => room,
                         Poll::Ready(_) => return Poll::Ready(Err(SendError::Ended)),
@@ -246,6 +236,14 @@ impl BodySender {
         self.flush().await
     }
 
+    /// Waits until everything left, as [`Self::poll_sent`].
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn sent(&mut self) -> Result<(), SendError> {
+        poll_fn(|cx| self.poll_sent(cx)).await
+    }
+
     /// Waits until h2 took all that is queued.
     ///
     /// # Errors
@@ -274,9 +272,8 @@ impl BodySender {
     /// Waits up to `within` until all that is queued has left, then resets the stream: the last
     /// message (a cancel) arrives before the reset (FAULTS, finding 3).
     pub async fn flush_then_reset(&mut self, code: u32, within: Duration) {
-        let sent = poll_fn(|cx| self.poll_sent(cx));
         // Whether it arrived or not, the stream ends now.
-        let _ = tokio::time::timeout(within, sent).await;
+        let _ = tokio::time::timeout(within, self.sent()).await;
         self.reset(code);
     }
 }
