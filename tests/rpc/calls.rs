@@ -470,7 +470,9 @@ async fn answers_that_break_the_rules() {
     let stream = "application/connect+proto";
     let message = b"\0\0\0\0\x02ok".to_vec();
     let end = b"\x02\0\0\0\x02{}".to_vec();
-    let cases: &[(&str, &str, Vec<u8>, usize, Option<Code>)] = &[
+    // Status, content type, body; the messages in it; the code of the end.
+    type Case<'a> = (&'a str, &'a str, Vec<u8>, usize, Option<Code>);
+    let cases: &[Case<'_>] = &[
         ("200", stream, [&message[..], &end].concat(), 1, None),
         ("200", stream, message.clone(), 1, Some(Code::Internal)),
         ("200", stream, [&message[..], b"\0\0\0"].concat(), 1, Some(Code::Internal)),
