@@ -137,8 +137,7 @@ fn check_field(
         return reader.skip(number, wire_type, depth);
     };
     let expected = if matches!(kind, Varint) { WireType::Varint } else { WireType::Len };
-    // The generated decoder takes a map entry whatever wire type its tag says, and so do we.
-    if wire_type != expected && !matches!(kind, Map(_)) {
+    if wire_type != expected {
         return Err(WireError::WrongWireType);
     }
     match kind {

@@ -159,6 +159,16 @@ fn m36_unknown_cases_keep_what_an_answer_needs() {
     }
 }
 
+/// Found by `fuzz/messages`: entries of a map are messages, whatever else their tag says.
+#[test]
+fn a_map_entry_of_another_wire_type_is_refused() {
+    for number in [12, 15, 16] {
+        let payload = built(|out| put_nested(out, 3, |out| put_uint(out, number, 0)));
+        assert!(decode(&payload).is_err(), "{number}");
+        differential(&payload);
+    }
+}
+
 #[test]
 fn m37_the_last_case_wins_and_the_same_case_merges() {
     let tokens = built(|out| {
