@@ -33,7 +33,8 @@ fn seeds(vectors: &Path) -> Result<Vec<(&'static str, Seeds)>> {
     Ok(vec![
         ("decoder", streams.iter().map(|body| with_cuts(body)).collect()),
         ("inspect", [messages.as_slice(), &streams].concat()),
-        ("envelopes", messages),
+        ("envelopes", messages.clone()),
+        ("messages", messages),
         ("end_stream", inputs(vectors, "end-stream.json", "input")?),
         ("redaction", inputs(vectors, "redaction.json", "text")?),
     ])
