@@ -20,3 +20,5 @@ mod frames;
 mod models;
 #[path = "vectors/requests.rs"]
 mod requests;
+#[path = "vectors/server.rs"]
+mod server;

@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Number, Value};
 
+use super::Policy;
 use super::back::Back;
 use super::json::{self, Keys};
 use crate::error::{Blame, Error};
@@ -70,6 +71,23 @@ pub fn argument(bytes: &[u8]) -> Result<Value, TooDeep> {
         Err(ValueError::NotAValue) => Ok(Value::String(String::from_utf8_lossy(bytes).into())),
         Err(ValueError::TooDeep(error)) => Err(error),
     }
+}
+
+/// `value` as compact JSON text: under [`Policy::Typed`] with the keys in their order, under
+/// [`Policy::Reference`] as JavaScript prints it, integer-like keys first and every number a double.
+///
+/// # Errors
+///
+/// [`TooDeep`] beyond [`MAX_DEPTH`].
+pub fn to_text(value: &Value, policy: Policy) -> Result<String, TooDeep> {
+    let keys = match policy {
+        Policy::Typed => Keys::Source,
+        Policy::Reference => Keys::Reference,
+    };
+    let mut out = Vec::new();
+    json::write(&mut out, value, keys)?;
+    // Made of strings and ASCII only.
+    Ok(String::from_utf8(out).unwrap_or_default())
 }
 
 /// Appends `value` as an encoded `google.protobuf.Value`.

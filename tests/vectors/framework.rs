@@ -11,7 +11,8 @@ pub struct Suite {
     pub file: &'static str,
     /// JSON pointer to the array of cases; empty: the file is the array, or is one case.
     pub cases: &'static str,
-    /// Members of a case that say what is expected. Each leaf under them is changed in turn.
+    /// Members of a case that say what is expected; `*` stands for each item of an array. Each leaf
+    /// under them is changed in turn.
     pub expected: &'static [&'static str],
     /// Compares ours with what one case expects; the error says what differs.
     pub check: fn(&Value) -> Result<(), String>,
@@ -95,7 +96,13 @@ pub fn read(file: &str) -> Value {
 /// JSON pointers of all leaves at and under a member; empty arrays and objects are leaves too.
 fn leaves(case: &Value, member: &str) -> Vec<String> {
     let mut found = Vec::new();
-    let mut open = vec![format!("/{member}")];
+    let mut open = match member.split_once("/*/") {
+        None => vec![format!("/{member}")],
+        Some((array, rest)) => {
+            let items = case[array].as_array().map_or(0, Vec::len);
+            (0..items).map(|i| format!("/{array}/{i}/{rest}")).collect()
+        }
+    };
     while let Some(pointer) = open.pop() {
         let step = |key: &str| format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"));
         match case.pointer(&pointer) {
