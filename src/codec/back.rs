@@ -9,7 +9,6 @@ use bytes::Bytes;
 use crate::wire::{MAX_VARINT_LEN, WireType};
 
 /// Bytes written so far, at the end of a buffer that grows at its front.
-#[derive(Debug)]
 pub(crate) struct Back {
     buffer: Vec<u8>,
     start: usize,

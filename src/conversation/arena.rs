@@ -10,7 +10,6 @@ use crate::codec::back::Back;
 use crate::error::Result;
 
 /// New blobs: one buffer for those of protobuf, one for those of JSON.
-#[derive(Debug)]
 pub(crate) struct Arena {
     protobuf: Back,
     /// Marks of the writer before and after each blob.

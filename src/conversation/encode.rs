@@ -1,5 +1,7 @@
 //! A run request as the first envelope of a stream, and what the conversation learns from it.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use super::{Conversation, full, legacy};
@@ -20,7 +22,7 @@ pub enum Sent {
 }
 
 /// A run request that is ready to be sent.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct EncodedRun {
     /// The complete first envelope: five bytes of header and the `AgentClientMessage`.
     pub envelope: Bytes,
@@ -51,4 +53,16 @@ pub fn encode_run(
     }?;
     conversation.sent = request.context.messages.len();
     Ok(encoded)
+}
+
+impl fmt::Debug for EncodedRun {
+    /// Sizes only: the envelope holds what people said.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EncodedRun")
+            .field("envelope_len", &self.envelope.len())
+            .field("tools", &self.tools)
+            .field("conversation_id", &self.conversation_id)
+            .field("sent", &self.sent)
+            .finish()
+    }
 }

@@ -31,7 +31,7 @@ use crate::ids::IdSource;
 const ENTRY: usize = 34;
 
 /// What is known of the history: everything up to `messages` is encoded already.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Known {
     messages: Vec<Arc<Message>>,
     /// The entries of `root_prompt_messages_json`, but for the system entry, as they are sent.
@@ -59,7 +59,7 @@ struct Call {
 }
 
 /// Everything besides the messages that goes into turns.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Basis {
     conversation: String,
     naming: Naming,

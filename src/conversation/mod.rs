@@ -13,6 +13,8 @@ mod full;
 pub mod id;
 mod legacy;
 mod state;
+#[cfg(test)]
+mod tests;
 mod turns;
 
 use std::borrow::Cow;
