@@ -8,6 +8,7 @@
 //! aborts the exec, when the run ends, and when it takes longer than its limit. Heartbeats, the
 //! result, and the closing of the exec are the run's business.
 
+mod ask;
 mod handler;
 
 use std::borrow::Cow;
@@ -19,6 +20,7 @@ use crate::proto::exec_client_message::Message as Reply;
 use crate::proto::exec_server_message::Message as Case;
 use crate::proto::shell_stream;
 
+pub use ask::{Ask, put};
 pub use handler::{Dispatch, ExecHandler, dispatch, name};
 
 /// What a handler's method gives: a future of the result, or of a refusal.

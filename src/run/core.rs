@@ -15,6 +15,7 @@ use super::event::{Ended, Event, Finish, Notice};
 use super::head::Head;
 use super::options::Options;
 use super::output::{Outbox, Output, ResetReason};
+use super::progress::Reporter;
 use super::serve::ServeTable;
 use super::timer::{Timer, Timers};
 use super::tools::ToolTable;
@@ -61,6 +62,7 @@ pub(super) struct Core {
     pub(super) serves: ServeTable,
     pub(super) tool_context: ToolContext,
     pub(super) usage: Usage,
+    pub(super) reporter: Reporter,
     pub(super) ids: Box<dyn IdSource>,
     redactor: Redactor,
     events: VecDeque<Event>,
@@ -97,6 +99,7 @@ impl Core {
             serves: ServeTable::default(),
             tool_context: encoded.tools,
             usage: Usage::default(),
+            reporter: Reporter::default(),
             ids,
             redactor,
             events: VecDeque::new(),
@@ -286,7 +289,7 @@ impl Core {
             Some(at) => self.timers.set(Timer::Serving, at),
             None => self.timers.stop(Timer::Serving),
         }
-        self.arm_exec_heartbeat();
+        self.arm_exec_heartbeats(now);
     }
 
     pub(super) fn arm_tool_batch(&mut self, now: Instant) {
@@ -336,9 +339,16 @@ impl Core {
         if !self.timers.is_armed(Timer::Heartbeat) {
             self.timers.arm(Timer::Heartbeat, now, self.options.heartbeat);
         }
-        let next = now.checked_add(self.options.exec_heartbeat);
-        self.tools.arm_heartbeats(next);
-        self.serves.arm_heartbeats(next);
+        self.arm_exec_heartbeats(now);
+    }
+
+    /// The next heartbeat of an exec is armed when everything before it has left (PROTOCOL 3).
+    fn arm_exec_heartbeats(&mut self, now: Instant) {
+        if self.outbox.unsent() == 0 {
+            let next = now.checked_add(self.options.exec_heartbeat);
+            self.tools.arm_heartbeats(next);
+            self.serves.arm_heartbeats(next);
+        }
         self.arm_exec_heartbeat();
     }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::context::ToolCall;
 use crate::error::{Error, Result};
 
+use super::progress::Progress;
 use super::usage::Usage;
 
 /// One event, borrowed where it is hot: text points into the frame that carried it.
@@ -61,6 +62,8 @@ pub enum Event {
     ToolCalls(Vec<ToolCall>),
     /// The service no longer waits for these calls: stop the tools; answers are dropped.
     ToolsAborted(Vec<String>),
+    /// The service reports what it does; nothing has to be answered.
+    Progress(Progress),
     /// The service gave its state of the conversation; it is kept, whatever happens next.
     Checkpoint(CheckpointInfo),
     /// What was used so far; the last one before the end is the bill where the service sent one.
@@ -131,6 +134,7 @@ impl Event {
         match self {
             Self::Text(text) | Self::Thinking(text) => text.len(),
             Self::ToolCalls(calls) => calls.iter().map(call_weight).sum(),
+            Self::Progress(progress) => progress.weight(),
             Self::ToolsAborted(ids) => ids.iter().map(String::len).sum(),
             _ => size_of::<Self>(),
         }
@@ -161,6 +165,7 @@ impl std::fmt::Debug for Event {
             Self::OutputTokens(n) => write!(f, "OutputTokens({n})"),
             Self::ToolCalls(calls) => f.debug_tuple("ToolCalls").field(calls).finish(),
             Self::ToolsAborted(ids) => f.debug_tuple("ToolsAborted").field(ids).finish(),
+            Self::Progress(progress) => progress.fmt(f),
             Self::Checkpoint(info) => info.fmt(f),
             Self::Usage(usage) => usage.fmt(f),
             Self::Notice(notice) => notice.fmt(f),

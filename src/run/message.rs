@@ -90,8 +90,18 @@ impl Core {
             Incoming::ExecControl(Some(id)) => self.abort(id, now),
             Incoming::Query(query, unknown) => self.query(*query, unknown, now),
             Incoming::ExecControl(None) | Incoming::Unknown => self.notice(Notice::Unrecognised),
-            // Progress of tools, steps and summaries: nothing to answer.
-            _ => {}
+            Incoming::Update(update) => {
+                let calls = self.conversation.calls();
+                let host_id = |id: &str| calls.to_host(id).into_owned();
+                if let Some(progress) = self.reporter.report(*update, host_id) {
+                    self.push(Event::Progress(progress));
+                }
+            }
+            // Handled where it is hot.
+            Incoming::Text(_)
+            | Incoming::Thinking(_)
+            | Incoming::Tokens(_)
+            | Incoming::Heartbeat => {}
         }
     }
 

@@ -25,6 +25,7 @@
 //! request context, checkpoints, heartbeats, execs and queries that nobody serves.
 
 mod answer;
+mod command;
 mod core;
 mod event;
 #[cfg(feature = "testing")]
@@ -33,6 +34,7 @@ mod head;
 mod message;
 mod options;
 mod output;
+mod progress;
 mod serve;
 mod serving;
 mod session;
@@ -44,6 +46,7 @@ pub use event::{CheckpointInfo, Ended, Event, EventRef, Finish, Notice};
 pub use head::Head;
 pub use options::{Options, Serves};
 pub use output::{FLUSH_LIMIT, Output, ResetReason};
+pub use progress::Progress;
 pub use serve::{ServeKey, ServeTask, Work};
 pub use serving::ServeResult;
 pub use session::{Flow, Polled, Session};

@@ -12,6 +12,7 @@ use crate::context::ToolResult;
 use crate::conversation::Conversation;
 use crate::error::{Error, Result};
 use crate::ids::IdSource;
+use crate::proto::conversation_action::Action;
 use crate::proto::shell_stream;
 use crate::redact::Redactor;
 
@@ -139,6 +140,24 @@ impl Session {
     /// As [`Session::answer`], but no answer can be missing.
     pub fn answer_some(&mut self, results: &[ToolResult], now: Instant) -> Result<()> {
         self.core.answer(results, false, now)
+    }
+
+    /// Sends a user message into the running turn. Gives its id, which the service's
+    /// acknowledgement carries: [`Progress::UserMessageAppended`](super::Progress).
+    ///
+    /// # Errors
+    /// [`Kind::InvalidRequest`](crate::error::Kind::InvalidRequest) when the turn is over.
+    pub fn say(&mut self, text: &str, _now: Instant) -> Result<String> {
+        self.core.say(text)
+    }
+
+    /// Sends an action into the running turn: a summary, a shell command, a plan, the late answer
+    /// to a question. `CancelAction` is [`Session::cancel`].
+    ///
+    /// # Errors
+    /// As [`Session::say`].
+    pub fn act(&mut self, action: Action, _now: Instant) -> Result<()> {
+        self.core.act(action)
     }
 
     /// An event of a streaming shell that a handler serves; see

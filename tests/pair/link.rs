@@ -17,15 +17,15 @@ use agentwire::server::{Exchange, Options, Output, Playbook, RequestHead, Script
 use bytes::Bytes;
 
 /// Random numbers that a seed repeats (xorshift64*).
-pub struct Rng(u64);
+pub(crate) struct Rng(u64);
 
 impl Rng {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
     /// A number below `limit`.
-    pub fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -35,16 +35,16 @@ impl Rng {
 
 /// What the link does to the bytes.
 #[derive(Clone)]
-pub struct Weather {
-    pub seed: u64,
+pub(crate) struct Weather {
+    pub(crate) seed: u64,
     /// Largest piece a write is cut into.
-    pub piece: u64,
+    pub(crate) piece: u64,
     /// Longest time a piece is under way.
-    pub delay: Duration,
+    pub(crate) delay: Duration,
     /// Cut the connection after this many bytes of the answer.
-    pub cut_after: Option<usize>,
+    pub(crate) cut_after: Option<usize>,
     /// Events that the consumer takes before it rests for a while.
-    pub rest_every: Option<usize>,
+    pub(crate) rest_every: Option<usize>,
 }
 
 impl Default for Weather {
@@ -94,15 +94,15 @@ enum Down {
     Lost(Error),
 }
 
-pub struct Pair {
-    pub client: Session,
-    pub server: Exchange,
-    pub now: Instant,
-    pub events: Vec<Event>,
+pub(crate) struct Pair {
+    pub(crate) client: Session,
+    pub(crate) server: Exchange,
+    pub(crate) now: Instant,
+    pub(crate) events: Vec<Event>,
     /// What a tool answers; `None`: the call stays open.
-    pub tool: fn(&ToolCall) -> Option<ToolResult>,
+    pub(crate) tool: fn(&ToolCall) -> Option<ToolResult>,
     /// What a handler answers.
-    pub handler: fn(&ServeTask) -> Option<ServeResult>,
+    pub(crate) handler: fn(&ServeTask) -> Option<ServeResult>,
     weather: Weather,
     rng: Rng,
     up: Pipe<Up>,
@@ -115,13 +115,13 @@ pub struct Pair {
     over: bool,
 }
 
-pub fn playbook(script: &str) -> Playbook {
+pub(crate) fn playbook(script: &str) -> Playbook {
     Playbook::new(Script::from_json(script).expect("a script")).expect("a script that plays")
 }
 
 impl Pair {
     #[allow(clippy::disallowed_methods, reason = "the anchor of the virtual clock")]
-    pub fn new(
+    pub(crate) fn new(
         request: &RunRequest,
         conversation: Conversation,
         options: run::Options,
@@ -157,7 +157,7 @@ impl Pair {
     }
 
     /// Plays until nothing is under way and nobody waits, or `limit` of virtual time has passed.
-    pub fn play(&mut self, limit: Duration) -> Ended {
+    pub(crate) fn play(&mut self, limit: Duration) -> Ended {
         let end = self.now + limit;
         loop {
             self.turn();
@@ -333,7 +333,7 @@ impl Pair {
         Duration::from_micros(self.rng.below(longest + 1))
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.events
             .iter()
             .filter_map(|event| match event {

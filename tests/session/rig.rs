@@ -23,25 +23,25 @@ use bytes::Bytes;
 use prost::Message as _;
 
 /// One session, its clock, and what has come out so far.
-pub struct Rig {
-    pub session: Session,
-    pub now: Instant,
-    pub events: Vec<Event>,
+pub(crate) struct Rig {
+    pub(crate) session: Session,
+    pub(crate) now: Instant,
+    pub(crate) events: Vec<Event>,
     /// What was sent, one word or two a message, in order.
-    pub sent: Vec<String>,
-    pub sent_messages: Vec<AgentClientMessage>,
+    pub(crate) sent: Vec<String>,
+    pub(crate) sent_messages: Vec<AgentClientMessage>,
     /// Stop the sink after this many more events.
-    pub room: usize,
+    pub(crate) room: usize,
     /// Report writes as done at once (the default), or hold them back.
-    pub writes_through: bool,
-    pub unreported: usize,
-    pub deadline: Option<Instant>,
+    pub(crate) writes_through: bool,
+    pub(crate) unreported: usize,
+    pub(crate) deadline: Option<Instant>,
     /// Work for handlers, in order.
-    pub tasks: Vec<ServeTask>,
-    pub stopped: Vec<ServeKey>,
+    pub(crate) tasks: Vec<ServeTask>,
+    pub(crate) stopped: Vec<ServeKey>,
 }
 
-pub fn ok_head() -> Head {
+pub(crate) fn ok_head() -> Head {
     Head {
         status: 200,
         headers: vec![("content-type".into(), "application/connect+proto".into())],
@@ -49,7 +49,7 @@ pub fn ok_head() -> Head {
     }
 }
 
-pub fn request(prompt: &str) -> RunRequest {
+pub(crate) fn request(prompt: &str) -> RunRequest {
     let tool = Tool {
         name: "ls".into(),
         description: "List a folder".into(),
@@ -65,11 +65,11 @@ pub fn request(prompt: &str) -> RunRequest {
 
 impl Rig {
     /// A run whose head has arrived.
-    pub fn streaming() -> Self {
+    pub(crate) fn streaming() -> Self {
         Self::with(Options::default())
     }
 
-    pub fn with(options: Options) -> Self {
+    pub(crate) fn with(options: Options) -> Self {
         let mut rig = Self::opening(options, Conversation::with_id("conv"));
         rig.session.handle_head(ok_head(), rig.now);
         rig.turn();
@@ -77,7 +77,7 @@ impl Rig {
     }
 
     #[allow(clippy::disallowed_methods, reason = "the anchor of the virtual clock")]
-    pub fn opening(options: Options, conversation: Conversation) -> Self {
+    pub(crate) fn opening(options: Options, conversation: Conversation) -> Self {
         let now = Instant::now();
         let session = Session::new(
             &request("hello"),
@@ -106,7 +106,7 @@ impl Rig {
     }
 
     /// The driver's duty after every call: events, then outputs.
-    pub fn turn(&mut self) -> Polled {
+    pub(crate) fn turn(&mut self) -> Polled {
         let polled = if self.room > 0 || self.session.is_over() {
             self.poll_events()
         } else {
@@ -158,14 +158,14 @@ impl Rig {
         self.sent_messages.push(message);
     }
 
-    pub fn writes_done(&mut self) {
+    pub(crate) fn writes_done(&mut self) {
         let bytes = std::mem::take(&mut self.unreported);
         self.session.handle_sent(bytes, self.now);
         self.turn();
     }
 
     /// Lets time pass, stopping at every deadline on the way.
-    pub fn wait(&mut self, time: Duration) {
+    pub(crate) fn wait(&mut self, time: Duration) {
         let until = self.now + time;
         while let Some(deadline) = self.deadline.filter(|at| *at <= until) {
             self.now = self.now.max(deadline);
@@ -175,50 +175,50 @@ impl Rig {
         self.now = until;
     }
 
-    pub fn body(&mut self, bytes: impl Into<Bytes>) -> Polled {
+    pub(crate) fn body(&mut self, bytes: impl Into<Bytes>) -> Polled {
         self.session.handle_body(bytes.into(), self.now);
         self.turn()
     }
 
-    pub fn message(&mut self, message: Server) -> Polled {
+    pub(crate) fn message(&mut self, message: Server) -> Polled {
         self.body(envelope(message))
     }
 
-    pub fn update(&mut self, update: Update) -> Polled {
+    pub(crate) fn update(&mut self, update: Update) -> Polled {
         self.message(Server::InteractionUpdate(InteractionUpdate { message: Some(update) }))
     }
 
-    pub fn text(&mut self, text: &str) -> Polled {
+    pub(crate) fn text(&mut self, text: &str) -> Polled {
         self.update(text_update(text))
     }
 
-    pub fn call(&mut self, exec: u32, call_id: &str) -> Polled {
+    pub(crate) fn call(&mut self, exec: u32, call_id: &str) -> Polled {
         self.message(call(exec, call_id))
     }
 
-    pub fn turn_ended(&mut self) -> Polled {
+    pub(crate) fn turn_ended(&mut self) -> Polled {
         self.update(Update::TurnEnded(TurnEndedUpdate::default().into()))
     }
 
-    pub fn end_stream(&mut self, json: &str) -> Polled {
+    pub(crate) fn end_stream(&mut self, json: &str) -> Polled {
         self.body(end_stream(json))
     }
 
-    pub fn end(&mut self) -> Polled {
+    pub(crate) fn end(&mut self) -> Polled {
         self.session.handle_end(self.now);
         self.turn()
     }
 
     /// What was sent since the last look.
-    pub fn take_sent(&mut self) -> Vec<String> {
+    pub(crate) fn take_sent(&mut self) -> Vec<String> {
         std::mem::take(&mut self.sent)
     }
 
-    pub fn take_events(&mut self) -> Vec<Event> {
+    pub(crate) fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
     }
 
-    pub fn texts(&self) -> String {
+    pub(crate) fn texts(&self) -> String {
         self.events
             .iter()
             .filter_map(|event| match event {
@@ -228,14 +228,14 @@ impl Rig {
             .collect()
     }
 
-    pub fn ended(&self) -> Option<&agentwire::run::Ended> {
+    pub(crate) fn ended(&self) -> Option<&agentwire::run::Ended> {
         match self.events.last() {
             Some(Event::Ended(end)) => Some(end),
             _ => None,
         }
     }
 
-    pub fn error(&self) -> &agentwire::Error {
+    pub(crate) fn error(&self) -> &agentwire::Error {
         match self.ended() {
             Some(Err(error)) => error,
             other => panic!("expected an error, got {other:?}"),
@@ -243,19 +243,19 @@ impl Rig {
     }
 }
 
-pub fn secs(n: u64) -> Duration {
+pub(crate) fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-pub fn millis(n: u64) -> Duration {
+pub(crate) fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-pub fn text_update(text: &str) -> Update {
+pub(crate) fn text_update(text: &str) -> Update {
     Update::TextDelta(TextDeltaUpdate { text: text.into() })
 }
 
-pub fn call(exec: u32, call_id: &str) -> Server {
+pub(crate) fn call(exec: u32, call_id: &str) -> Server {
     exec_message(
         exec,
         exec_server_message::Message::McpArgs(Box::new(McpArgs {
@@ -267,7 +267,7 @@ pub fn call(exec: u32, call_id: &str) -> Server {
     )
 }
 
-pub fn exec_message(id: u32, message: exec_server_message::Message) -> Server {
+pub(crate) fn exec_message(id: u32, message: exec_server_message::Message) -> Server {
     Server::ExecServerMessage(Box::new(ExecServerMessage {
         id,
         exec_id: format!("exec-{id}"),
@@ -276,13 +276,13 @@ pub fn exec_message(id: u32, message: exec_server_message::Message) -> Server {
     }))
 }
 
-pub fn envelope(message: Server) -> Vec<u8> {
+pub(crate) fn envelope(message: Server) -> Vec<u8> {
     let mut out = Vec::new();
     put_envelope(&mut out, 0, &AgentServerMessage { message: Some(message) }.encode_to_vec());
     out
 }
 
-pub fn end_stream(json: &str) -> Vec<u8> {
+pub(crate) fn end_stream(json: &str) -> Vec<u8> {
     let mut out = Vec::new();
     put_envelope(&mut out, 2, json.as_bytes());
     out

@@ -15,7 +15,7 @@ use super::tools::ToolContext;
 use super::turn::{result_size, tool_result};
 use crate::context::ToolResult;
 use crate::error::Result;
-use crate::proto::{exec_client_message, interaction_response};
+use crate::proto::{conversation_action, exec_client_message, interaction_response};
 use crate::wire::Reader;
 
 /// Room for the framing of a small answer.
@@ -194,6 +194,16 @@ fn response(id: u32, size: usize, write: impl FnOnce(&mut Back)) -> Bytes {
         write(out);
         out.uint_unless_zero(1, u64::from(id));
         out.wrap(6, 0);
+    })
+}
+
+/// An action sent into the running turn.
+pub fn action(action: &conversation_action::Action) -> Bytes {
+    let mut field = Vec::with_capacity(action.encoded_len());
+    action.encode(&mut field);
+    envelope(field.len() + SMALL, |out| {
+        out.raw(&field);
+        out.wrap(4, 0);
     })
 }
 
