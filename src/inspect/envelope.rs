@@ -32,9 +32,9 @@ use crate::connect::{
 pub struct Lines<'a> {
     side: Side,
     limits: Limits,
-    rest: &'a [u8],
-    offset: u64,
-    ended: bool,
+    pub(super) rest: &'a [u8],
+    pub(super) offset: u64,
+    pub(super) ended: bool,
 }
 
 /// Reads a captured stream. `limits` are those of a connection, with the same defaults.
@@ -64,6 +64,19 @@ impl Iterator for Lines<'_> {
 impl std::iter::FusedIterator for Lines<'_> {}
 
 impl Lines<'_> {
+    /// Whether the next line can be made, or refused, without more bytes behind `rest`.
+    pub(super) fn is_settled(&self) -> bool {
+        if self.ended {
+            return !self.rest.is_empty();
+        }
+        let Some((&[flags, a, b, c, d], rest)) = self.rest.split_first_chunk::<HEADER_LEN>() else {
+            return false;
+        };
+        let size = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+        let refused = flags & FLAGS_RESERVED != 0 || size > self.limit(flags, self.limits.message);
+        refused || rest.len() >= size
+    }
+
     /// The next line and the length of its envelope. Offsets are those in the envelope.
     fn line(&mut self) -> Result<(Inspected, usize), InspectError> {
         let fail = |reason: String| InspectError::bytes(0, reason);

@@ -46,10 +46,12 @@ mod error;
 pub mod fuzz;
 mod scalar;
 mod scan;
+mod stream;
 
 pub use crate::wire::MAX_DEPTH;
 pub use envelope::{Lines, envelope_from_json, lines};
 pub use error::InspectError;
+pub use stream::Stream;
 
 use serde_json::Value;
 
