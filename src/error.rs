@@ -220,6 +220,13 @@ impl Error {
         self
     }
 
+    /// The same error in other words, for instance without a secret that a peer repeated.
+    #[must_use]
+    pub fn with_message(mut self, message: impl Into<Cow<'static, str>>) -> Self {
+        self.0.message = message.into();
+        self
+    }
+
     /// The same error with another culprit.
     #[must_use]
     pub fn with_blame(mut self, blame: Blame) -> Self {

@@ -17,6 +17,8 @@ pub mod rpc;
 pub mod run;
 pub mod secret;
 pub mod server;
+#[cfg(feature = "client")]
+pub mod transport;
 pub mod wire;
 
 pub use error::{Error, Result};

@@ -1,0 +1,278 @@
+//! From an endpoint to a byte stream that is ready for HTTP/2: DNS, TCP, TLS.
+#![allow(clippy::disallowed_methods, reason = "a driver: it may look at the clock")]
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsConnector;
+
+use crate::error::{Error, NetworkFault, Result};
+
+use super::endpoint::{Endpoint, Host};
+use super::tls::{self, Tls};
+
+/// A byte stream that HTTP/2 can run over.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
+
+/// Any byte stream that HTTP/2 can run over.
+pub type BoxIo = Box<dyn Io>;
+
+/// What [`Connector::connect`] gives.
+pub type Connecting<'a> = Pin<Box<dyn Future<Output = Result<BoxIo>> + Send + 'a>>;
+
+/// Makes the byte streams of a client, for hosts with their own way to the network (a Unix socket,
+/// a sandbox's broker, an in-memory link in a test).
+///
+/// The stream must be ready for HTTP/2 with prior knowledge: TLS and ALPN, where there are any,
+/// are the connector's business. The default one does DNS, TCP and TLS.
+pub trait Connector: Send + Sync + 'static {
+    /// Makes one connection to `endpoint`. Dropping the future gives up.
+    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a>;
+}
+
+/// How long the parts of a connection attempt may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DialLimits {
+    /// Name lookup and TCP together, all addresses included. 5 s (FAULTS, promises).
+    pub connect: Duration,
+    /// The TLS handshake. 10 s (FAULTS, promises).
+    pub tls: Duration,
+}
+
+impl Default for DialLimits {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(5), tls: Duration::from_secs(10) }
+    }
+}
+
+/// An address gets this long before the next one is tried beside it (RFC 8305 section 8).
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+
+/// Addresses tried for one name: more than any real service publishes.
+const MAX_ADDRESSES: usize = 32;
+
+/// The default connector.
+#[derive(Debug)]
+pub(crate) struct Dialer {
+    pub(crate) tls: Arc<Tls>,
+    pub(crate) limits: DialLimits,
+    pub(crate) allow_cleartext: bool,
+}
+
+impl Connector for Dialer {
+    fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a> {
+        Box::pin(self.dial(endpoint))
+    }
+}
+
+impl Dialer {
+    async fn dial(&self, endpoint: &Endpoint) -> Result<BoxIo> {
+        endpoint.check_cleartext(self.allow_cleartext)?;
+        if !endpoint.is_tls() {
+            return Ok(Box::new(self.tcp(endpoint).await?));
+        }
+        // The roots are read while the SYN is on its way.
+        let (stream, config) = tokio::try_join!(self.tcp(endpoint), self.tls.config())?;
+        let name = tls::server_name(endpoint)?;
+        let handshake = TlsConnector::from(config).connect(name, stream);
+        let stream = timeout(self.limits.tls, handshake)
+            .await
+            .map_err(|_| {
+                let limit = self.limits.tls;
+                Error::network(
+                    NetworkFault::Tls,
+                    format!("the TLS handshake with {endpoint} was not done after {limit:?}"),
+                )
+            })?
+            .map_err(|error| tls::handshake_error(&error, endpoint))?;
+        match stream.get_ref().1.alpn_protocol() {
+            Some(b"h2") => Ok(Box::new(stream)),
+            other => Err(tls::alpn_error(endpoint, other)),
+        }
+    }
+
+    async fn tcp(&self, endpoint: &Endpoint) -> Result<TcpStream> {
+        let limit = self.limits.connect;
+        let mut resolved = false;
+        let attempt = async {
+            let addresses = self.resolve(endpoint).await?;
+            resolved = true;
+            let stream =
+                connect_any(addresses).await.map_err(|error| connect_error(endpoint, &error))?;
+            // A token is a small packet: waiting to fill one only makes it late.
+            stream.set_nodelay(true).map_err(|error| connect_error(endpoint, &error))?;
+            Ok(stream)
+        };
+        match timeout(limit, attempt).await {
+            Ok(result) => result,
+            Err(_) if resolved => Err(Error::network(
+                NetworkFault::Connect,
+                format!("no TCP connection to {endpoint} within {limit:?}"),
+            )),
+            Err(_) => Err(Error::network(
+                NetworkFault::Dns,
+                format!("the host of {endpoint} was not resolved within {limit:?}"),
+            )),
+        }
+    }
+
+    async fn resolve(&self, endpoint: &Endpoint) -> Result<VecDeque<SocketAddr>> {
+        let port = endpoint.port();
+        let name = match endpoint.host_ref() {
+            Host::Ip(ip) => return Ok(VecDeque::from([SocketAddr::new(*ip, port)])),
+            Host::Name(name) => name,
+        };
+        let found = tokio::net::lookup_host((name.as_str(), port)).await.map_err(|error| {
+            Error::network(
+                NetworkFault::Dns,
+                format!("the host of {endpoint} cannot be resolved ({error})"),
+            )
+            .with_hint("check the name and the network")
+        })?;
+        let loopback_only = !endpoint.is_tls() && !self.allow_cleartext;
+        let allowed =
+            |address: &SocketAddr| !loopback_only || address.ip().to_canonical().is_loopback();
+        let addresses = alternate(found.filter(allowed).take(MAX_ADDRESSES));
+        if addresses.is_empty() {
+            return Err(Error::network(
+                NetworkFault::Dns,
+                format!("the host of {endpoint} has no address that may be used"),
+            ));
+        }
+        Ok(addresses)
+    }
+}
+
+fn connect_error(endpoint: &Endpoint, error: &io::Error) -> Error {
+    Error::network(NetworkFault::Connect, format!("no TCP connection to {endpoint}: {error}"))
+}
+
+/// IPv6 and IPv4 in turn, beginning with the family the resolver put first (RFC 8305 section 4).
+fn alternate(addresses: impl Iterator<Item = SocketAddr>) -> VecDeque<SocketAddr> {
+    let all: Vec<_> = addresses.collect();
+    let first_is_v6 = all.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|address| address.is_ipv6() == first_is_v6);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let mut turns = VecDeque::new();
+    loop {
+        let before = turns.len();
+        turns.extend(first.next());
+        turns.extend(second.next());
+        if turns.len() == before {
+            return turns;
+        }
+    }
+}
+
+/// Tries the addresses in turn; one that neither answers nor refuses is left running while the
+/// next is tried. The first connection wins; the others end with the set.
+async fn connect_any(mut addresses: VecDeque<SocketAddr>) -> io::Result<TcpStream> {
+    let mut attempts = JoinSet::new();
+    let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "no address");
+    loop {
+        if let Some(address) = addresses.pop_front() {
+            attempts.spawn(TcpStream::connect(address));
+        }
+        let patience = async {
+            if addresses.is_empty() {
+                std::future::pending().await
+            } else {
+                sleep(NEXT_ADDRESS).await
+            }
+        };
+        tokio::select! {
+            done = attempts.join_next() => match done {
+                Some(Ok(Ok(stream))) => return Ok(stream),
+                Some(Ok(Err(error))) => last = error,
+                Some(Err(_)) => last = io::Error::other("the attempt was given up"),
+                None => return Err(last),
+            },
+            () = patience => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    fn dialer() -> Dialer {
+        let tls = Arc::new(Tls::new(tls::Roots::OnlyAdded, Vec::new()));
+        Dialer { tls, limits: DialLimits::default(), allow_cleartext: false }
+    }
+
+    async fn fault(dialer: &Dialer, url: &str) -> (Kind, String) {
+        let endpoint = Endpoint::parse(url).unwrap();
+        let error = dialer.connect(&endpoint).await.err().expect("refused");
+        (error.kind().clone(), error.to_string())
+    }
+
+    #[test]
+    fn families_take_turns() {
+        let parse = |list: &[&str]| -> Vec<SocketAddr> {
+            list.iter().map(|a| a.parse().unwrap()).collect()
+        };
+        let mixed = parse(&["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1", "1.1.1.2:1"]);
+        let expected = parse(&["[::1]:1", "1.1.1.1:1", "[::2]:1", "1.1.1.2:1", "[::3]:1"]);
+        assert_eq!(alternate(mixed.into_iter()), expected);
+    }
+
+    #[tokio::test]
+    async fn a_refused_port_says_so_and_the_next_address_is_tried() {
+        let refused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (kind, text) = fault(&dialer(), &format!("http://{refused}")).await;
+        assert_eq!(kind, Kind::Network(NetworkFault::Connect), "{text}");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listening = listener.local_addr().unwrap();
+        let stream = connect_any(VecDeque::from([refused, listening])).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), listening);
+    }
+
+    #[tokio::test]
+    async fn clear_text_to_another_machine_is_refused_before_any_io() {
+        let (kind, text) = fault(&dialer(), "http://192.0.2.1").await;
+        assert_eq!(kind, Kind::InvalidRequest, "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_stalls_or_talks_nonsense_in_the_handshake() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let mut dialer = dialer();
+        dialer.limits.tls = Duration::from_millis(50);
+        let (kind, text) = fault(&dialer, &url).await;
+        assert_eq!(kind, Kind::Network(NetworkFault::Tls));
+        assert!(text.contains("not done after"), "{text}");
+
+        dialer.limits.tls = Duration::from_secs(10);
+        let answer = async {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                tokio::io::AsyncWriteExt::write_all(
+                    &mut stream,
+                    b"HTTP/1.1 400 Bad Request\r\n\r\n",
+                )
+                .await
+                .ok();
+            }
+        };
+        let (kind, text) =
+            tokio::select! { f = fault(&dialer, &url) => f, () = answer => unreachable!() };
+        assert_eq!(kind, Kind::Network(NetworkFault::Tls));
+        assert!(text.contains("does not speak TLS") || text.contains("handshake"), "{text}");
+    }
+}

@@ -1,0 +1,148 @@
+//! Tasks of a run's exec handler: started, reported and stopped as the session says.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, Id, JoinSet};
+
+use crate::exec::{self, Dispatch, ExecCall, ExecHandler, Refusal, ShellSink};
+use crate::proto::exec_server_message::Message as Case;
+use crate::proto::interaction_query::Query;
+use crate::proto::{ShellArgs, shell_stream};
+use crate::run::{ServeKey, ServeResult, ServeTask, Serves, Work};
+
+/// Reports that may wait for the run's task: a shell that prints faster than they are taken waits.
+const REPORTS: usize = 16;
+
+/// What a handler's task has to say.
+pub(crate) enum Report {
+    /// A streaming shell printed.
+    Shell(ServeKey, shell_stream::Event),
+    /// The task is done.
+    Done(ServeKey, ServeResult),
+}
+
+/// The tasks at work for one run. Dropping it stops them all.
+pub(crate) struct Handlers {
+    handler: Option<Arc<dyn ExecHandler>>,
+    tasks: JoinSet<()>,
+    running: HashMap<ServeKey, AbortHandle>,
+    report: mpsc::Sender<Report>,
+    reports: mpsc::Receiver<Report>,
+}
+
+impl Handlers {
+    pub(crate) fn new(handler: Option<Arc<dyn ExecHandler>>) -> Self {
+        let (report, reports) = mpsc::channel(REPORTS);
+        Self { handler, tasks: JoinSet::new(), running: HashMap::new(), report, reports }
+    }
+
+    /// Gives `task` to the handler.
+    pub(crate) fn start(&mut self, task: ServeTask) {
+        let ServeTask { key, work } = task;
+        let (handler, report) = (self.handler.clone(), self.report.clone());
+        let task = self.tasks.spawn(async move {
+            let result = serve(handler, work, key, &report).await;
+            // Refused only when the run is over.
+            let _ = report.send(Report::Done(key, result)).await;
+        });
+        self.running.insert(key, task);
+    }
+
+    /// Drops the task of `key`.
+    pub(crate) fn stop(&mut self, key: ServeKey) {
+        if let Some(task) = self.running.remove(&key) {
+            task.abort();
+        }
+    }
+
+    /// The next report. Not asked while replies wait to be written: then the tasks wait too.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Report> {
+        if let Poll::Ready(Some(report)) = self.reports.poll_recv(cx) {
+            if let Report::Done(key, _) = report {
+                self.running.remove(&key);
+            }
+            return Poll::Ready(report);
+        }
+        // A task that came to its end has reported; one that panicked could not.
+        while let Poll::Ready(Some(ended)) = self.tasks.poll_join_next(cx) {
+            let Err(error) = ended else { continue };
+            if let Some(key) = self.key_of(error.id()).filter(|_| error.is_panic()) {
+                self.running.remove(&key);
+                return Poll::Ready(Report::Done(key, ServeResult::Failed));
+            }
+        }
+        Poll::Pending
+    }
+
+    fn key_of(&self, id: Id) -> Option<ServeKey> {
+        self.running.iter().find(|(_, task)| task.id() == id).map(|(key, _)| *key)
+    }
+}
+
+async fn serve(
+    handler: Option<Arc<dyn ExecHandler>>,
+    work: Work,
+    key: ServeKey,
+    report: &mpsc::Sender<Report>,
+) -> ServeResult {
+    let (Some(handler), Work::Exec { call, case }) = (handler, work) else {
+        return ServeResult::Refused(Refusal::not_served());
+    };
+    if let Case::ShellStreamArgs(args) = case {
+        return serve_shell(handler.as_ref(), &call, *args, Sink { key, report }).await;
+    }
+    match exec::dispatch(handler.as_ref(), &call, case) {
+        Dispatch::One(served) => match served.await {
+            Ok(reply) => ServeResult::Reply(Box::new(reply)),
+            Err(refusal) => ServeResult::Refused(refusal),
+        },
+        Dispatch::Internal => ServeResult::Refused(Refusal::not_served()),
+    }
+}
+
+async fn serve_shell(
+    handler: &dyn ExecHandler,
+    call: &ExecCall,
+    args: ShellArgs,
+    mut sink: Sink<'_>,
+) -> ServeResult {
+    match handler.shell_stream(call, args, &mut sink).await {
+        Ok(()) => ServeResult::ShellDone,
+        Err(refusal) => ServeResult::Refused(refusal),
+    }
+}
+
+/// Where a streaming shell prints: waits while the service is slow to read.
+struct Sink<'a> {
+    key: ServeKey,
+    report: &'a mpsc::Sender<Report>,
+}
+
+impl ShellSink for Sink<'_> {
+    fn send(
+        &mut self,
+        event: shell_stream::Event,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async move {
+            let _ = self.report.send(Report::Shell(self.key, event)).await;
+        })
+    }
+}
+
+/// Tells the session what `ExecHandler` serves.
+pub(crate) struct ServesExecs(pub(crate) Arc<dyn ExecHandler>);
+
+impl Serves for ServesExecs {
+    fn exec(&self, case: &Case) -> bool {
+        self.0.serves(case)
+    }
+
+    fn query(&self, _: &Query) -> bool {
+        false
+    }
+}

@@ -1,0 +1,251 @@
+//! One stream on a pooled connection, and the way to it.
+#![allow(clippy::disallowed_methods, reason = "a driver: it may look at the clock")]
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use http::Request;
+use http::response::Parts;
+
+use crate::error::{Error, Result};
+use crate::redact::Redactor;
+use crate::rpc::http2::{BodyReceiver, BodySender, Lost, OpenStream, SendError};
+use crate::run::{Head, Session};
+use crate::transport::pool::{Checkout, Lease, Pool};
+
+/// How often another connection is asked for when the one handed out ended in between.
+const ATTEMPTS: u8 = 3;
+
+/// A place on a connection to come, then a stream on it.
+pub(crate) struct Opening {
+    pool: Pool,
+    checkout: Checkout,
+    request: Request<()>,
+    redactor: Redactor,
+    attempts: u8,
+}
+
+impl Opening {
+    /// `checkout` was begun earlier: the dial runs while the request is still being built.
+    pub(crate) fn new(
+        pool: Pool,
+        checkout: Checkout,
+        request: Request<()>,
+        redactor: Redactor,
+    ) -> Self {
+        Self { pool, checkout, request, redactor, attempts: ATTEMPTS }
+    }
+
+    /// Opens the stream with the first bytes of `outgoing`, in the same write as its headers.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        outgoing: &mut VecDeque<Bytes>,
+    ) -> Poll<Result<Link>> {
+        loop {
+            let lease = ready!(Pin::new(&mut self.checkout).poll(cx))?;
+            let first = outgoing.front().cloned();
+            match lease.connection.open(self.request.clone(), first, false) {
+                Ok(stream) => {
+                    let unsent = outgoing.pop_front().map_or(0, |first| first.len());
+                    return Poll::Ready(Ok(Link::new(
+                        stream,
+                        lease,
+                        unsent,
+                        self.redactor.clone(),
+                    )));
+                }
+                Err(lost) => {
+                    self.attempts -= 1;
+                    if !lost.is_unprocessed() || self.attempts == 0 {
+                        return Poll::Ready(Err(cleaned(lost, &self.redactor)));
+                    }
+                    drop(lease);
+                    self.checkout = self.pool.checkout();
+                }
+            }
+        }
+    }
+}
+
+/// An open stream and what is known about its two directions.
+pub(crate) struct Link {
+    body: BodyReceiver,
+    send: BodySender,
+    head_seen: bool,
+    body_ended: bool,
+    send_failed: bool,
+    /// Given to `send` and not yet known to have left.
+    unsent: usize,
+    redactor: Redactor,
+    /// Last: the place is free when the stream is gone.
+    _lease: Lease,
+}
+
+impl Link {
+    fn new(stream: OpenStream, lease: Lease, unsent: usize, redactor: Redactor) -> Self {
+        Self {
+            body: stream.body,
+            send: stream.send,
+            head_seen: false,
+            body_ended: false,
+            send_failed: false,
+            unsent,
+            redactor,
+            _lease: lease,
+        }
+    }
+
+    /// Gives the session what has come; says how many bytes of the body that was.
+    pub(crate) fn read(
+        &mut self,
+        session: &mut Session,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> usize {
+        if !self.head_seen {
+            match self.body.poll_head(cx) {
+                Poll::Pending => return 0,
+                Poll::Ready(Ok(parts)) => session.handle_head(head(&parts), now),
+                Poll::Ready(Err(lost)) => self.lose(session, lost, now),
+            }
+            self.head_seen = true;
+        }
+        let mut came = 0;
+        while !self.body_ended {
+            match self.body.poll_chunk(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Some(Ok(chunk))) => {
+                    came += chunk.len();
+                    session.handle_body(chunk, now);
+                }
+                Poll::Ready(Some(Err(lost))) => self.lose(session, lost, now),
+                Poll::Ready(None) => {
+                    self.body_ended = true;
+                    session.handle_end(now);
+                }
+            }
+        }
+        came
+    }
+
+    fn lose(&mut self, session: &mut Session, lost: Lost, now: Instant) {
+        self.body_ended = true;
+        session.handle_lost(cleaned(lost, &self.redactor), now);
+    }
+
+    /// Opens the peer's window by so many bytes.
+    pub(crate) fn release(&mut self, bytes: usize) {
+        self.body.release(bytes);
+    }
+
+    /// Moves `outgoing` on. Ready with the bytes that have left for good, or that never will:
+    /// 0 when there is nothing to write. An error is a reason to end the run; other failures are
+    /// better explained by the receiving side.
+    pub(crate) fn write(
+        &mut self,
+        cx: &mut Context<'_>,
+        outgoing: &mut VecDeque<Bytes>,
+    ) -> Poll<Result<usize, (usize, Error)>> {
+        let result = match self.feed(outgoing) {
+            Ok(()) if self.unsent == 0 => return Poll::Ready(Ok(0)),
+            Ok(()) => ready!(self.send.poll_sent(cx)),
+            Err(error) => Err(error),
+        };
+        let mut gone = std::mem::take(&mut self.unsent);
+        let Err(error) = result else { return Poll::Ready(Ok(gone)) };
+        gone += outgoing.drain(..).map(|bytes| bytes.len()).sum::<usize>();
+        self.send_failed = true;
+        Poll::Ready(match error {
+            SendError::Stalled => Err((gone, error.into())),
+            SendError::Ended | SendError::Full => Ok(gone),
+        })
+    }
+
+    fn feed(&mut self, outgoing: &mut VecDeque<Bytes>) -> Result<(), SendError> {
+        while let Some(bytes) = outgoing.pop_front() {
+            let len = bytes.len();
+            if self.send_failed {
+                self.unsent += len;
+                return Err(SendError::Ended);
+            }
+            match self.send.push(bytes.clone()) {
+                Ok(()) => self.unsent += len,
+                Err(SendError::Full) => {
+                    outgoing.push_front(bytes);
+                    return Ok(());
+                }
+                Err(error) => {
+                    self.unsent += len;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ready when everything has left and the stream needs no reset any more. `reset` is the code
+    /// the run wants: with one, the stream may be reset when this is ready.
+    ///
+    /// A reset that only says "complete" waits for the end of the service's side, which is usually
+    /// on its way: a reset would be an error in the service's books.
+    pub(crate) fn poll_closed(
+        &mut self,
+        cx: &mut Context<'_>,
+        outgoing: &mut VecDeque<Bytes>,
+        finish: bool,
+        reset: Option<u32>,
+    ) -> Poll<()> {
+        loop {
+            match ready!(self.write(cx, outgoing)) {
+                Ok(0) if outgoing.is_empty() => break,
+                Ok(_) => {}
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+        if self.send_failed {
+            return Poll::Ready(());
+        }
+        if finish {
+            self.send.push_finish();
+            if ready!(self.send.poll_sent(cx)).is_err() {
+                return Poll::Ready(());
+            }
+        }
+        while reset == Some(0) && !self.body_ended {
+            match ready!(self.body.poll_chunk(cx)) {
+                Some(Ok(chunk)) => self.body.release(chunk.len()),
+                Some(Err(_)) | None => self.body_ended = true,
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Resets the stream unless both sides have ended.
+    pub(crate) fn reset(&mut self, code: u32) {
+        if !(code == 0 && self.body_ended) {
+            self.send.reset(code);
+        }
+    }
+}
+
+/// What the loss means to a caller; the peer's words in it may repeat the token (FAULTS M88).
+fn cleaned(lost: Lost, redactor: &Redactor) -> Error {
+    let error = Error::from(lost);
+    let clean = redactor.clean(error.message());
+    if clean == error.message() { error } else { error.with_message(clean) }
+}
+
+/// The head as the session takes it. A value that is not text is shown as far as it is.
+fn head(parts: &Parts) -> Head {
+    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let headers = parts.headers.iter().map(|(name, value)| (name.to_string(), text(value)));
+    Head {
+        status: parts.status.as_u16(),
+        headers: headers.collect(),
+        received_at: SystemTime::now(),
+    }
+}

@@ -1,0 +1,179 @@
+//! What a run's task and its handles share: events one way, commands the other.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use tokio::sync::oneshot;
+
+use crate::context::ToolResult;
+use crate::conversation::Conversation;
+use crate::error::Result;
+
+use super::batch::{Batch, BatchLimits};
+
+/// Answers to tool calls, on their way to the session.
+pub(crate) struct Answer {
+    pub(crate) results: Vec<ToolResult>,
+    /// Whether all calls that were handed out must be answered.
+    pub(crate) all: bool,
+    pub(crate) reply: oneshot::Sender<Result<()>>,
+}
+
+/// What the consumer wants of the task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Wishes {
+    pub(crate) cancel: bool,
+    /// Nobody reads events any more.
+    pub(crate) gone: bool,
+}
+
+/// How the events that were published are getting on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Queue {
+    /// The consumer had taken everything that was published before.
+    pub(crate) was_taken: bool,
+    /// Nothing waits for it now.
+    pub(crate) is_empty: bool,
+    /// As much waits as may.
+    pub(crate) is_full: bool,
+}
+
+#[derive(Default)]
+struct State {
+    batch: Batch,
+    wishes: Wishes,
+    answers: VecDeque<Answer>,
+    /// The task is over; nothing comes after `batch`.
+    closed: bool,
+    conversation: Option<Conversation>,
+    /// The task waits for the batch to be taken.
+    task_waits: bool,
+    consumer: Option<Waker>,
+    task: Option<Waker>,
+}
+
+/// Shared between the task of a run and its handles.
+#[derive(Default)]
+pub(crate) struct Mailbox(Mutex<State>);
+
+impl Mailbox {
+    /// The state is valid between statements, so a panic elsewhere does not spoil it.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // The task's side.
+
+    /// What is wanted. The task is woken when that changes, or when an answer comes.
+    pub(crate) fn look(&self, cx: &Context<'_>) -> Wishes {
+        let mut state = self.lock();
+        register(&mut state.task, cx);
+        state.wishes
+    }
+
+    /// The next answer; to be asked for only while there is room to write it.
+    pub(crate) fn take_answer(&self) -> Option<Answer> {
+        self.lock().answers.pop_front()
+    }
+
+    /// Hands events over, wakes the consumer when it had none, and says how many wait.
+    pub(crate) fn publish(&self, events: &mut Batch, limits: &BatchLimits) -> Queue {
+        let mut state = self.lock();
+        let was_taken = state.batch.is_empty();
+        let mut consumer = None;
+        if !events.is_empty() {
+            state.batch.append(events);
+            consumer = if was_taken { state.consumer.take() } else { None };
+        }
+        let (is_empty, is_full) = (state.batch.is_empty(), state.batch.is_full(limits));
+        drop(state);
+        if let Some(consumer) = consumer {
+            consumer.wake();
+        }
+        Queue { was_taken, is_empty, is_full }
+    }
+
+    /// Asks to be woken when what waits is taken. False when that has happened already.
+    pub(crate) fn wait_until_taken(&self) -> bool {
+        let mut state = self.lock();
+        state.task_waits = !state.batch.is_empty();
+        state.task_waits
+    }
+
+    /// The last events, and the conversation back. Commands find nobody from now on.
+    pub(crate) fn close(&self, events: &mut Batch, conversation: Conversation) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.batch.append(events);
+        state.conversation = Some(conversation);
+        let answers = std::mem::take(&mut state.answers);
+        let consumer = state.consumer.take();
+        drop(state);
+        drop(answers);
+        if let Some(consumer) = consumer {
+            consumer.wake();
+        }
+    }
+
+    // The consumer's side.
+
+    /// Swaps `read`, which has been read to its end, for what is there. `Ready(false)`: the run is
+    /// over and everything was taken.
+    pub(crate) fn poll_take(&self, cx: &Context<'_>, read: &mut Batch) -> Poll<bool> {
+        let mut state = self.lock();
+        if state.batch.is_empty() {
+            if state.closed {
+                return Poll::Ready(false);
+            }
+            register(&mut state.consumer, cx);
+            return Poll::Pending;
+        }
+        read.clear();
+        std::mem::swap(&mut state.batch, read);
+        let waits = std::mem::take(&mut state.task_waits);
+        let task = if waits { state.task.take() } else { None };
+        drop(state);
+        if let Some(task) = task {
+            task.wake();
+        }
+        Poll::Ready(true)
+    }
+
+    pub(crate) fn take_conversation(&self) -> Option<Conversation> {
+        self.lock().conversation.take()
+    }
+
+    /// Gives `answer` to the task; back when the run is over.
+    pub(crate) fn put_answer(&self, answer: Answer) -> Result<(), Answer> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(answer);
+        }
+        state.answers.push_back(answer);
+        let task = state.task.take();
+        drop(state);
+        if let Some(task) = task {
+            task.wake();
+        }
+        Ok(())
+    }
+
+    /// Adds to the wishes.
+    pub(crate) fn wish(&self, wishes: Wishes) {
+        let mut state = self.lock();
+        state.wishes.cancel |= wishes.cancel;
+        state.wishes.gone |= wishes.gone;
+        let task = state.task.take();
+        drop(state);
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+}
+
+fn register(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    if !slot.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+        *slot = Some(cx.waker().clone());
+    }
+}
