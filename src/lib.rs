@@ -23,3 +23,5 @@ pub mod wire;
 
 pub use error::{Error, Result};
 pub use secret::Secret;
+#[cfg(feature = "client")]
+pub use transport::{Client, Run};

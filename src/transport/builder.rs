@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::redact::Redactor;
@@ -14,6 +15,9 @@ use super::endpoint::Endpoint;
 use super::headers::{Headers, Identity, bearer};
 use super::pool::{Pool, PoolOptions};
 use super::tls::{self, Roots, Tls};
+
+/// See [`ClientBuilder::unary_timeout`].
+const UNARY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Makes a [`Client`]. Nothing is read or connected before [`ClientBuilder::build`], and no
 /// connection is made before the first call or [`Client::prewarm`].
@@ -33,6 +37,7 @@ pub struct ClientBuilder {
     pool: PoolOptions,
     run: run::Options,
     queue: QueueLimits,
+    unary_timeout: Option<Duration>,
     connector: Option<Arc<dyn Connector>>,
 }
 
@@ -135,6 +140,12 @@ impl ClientBuilder {
         self
     }
 
+    /// How long a unary call may take, connecting and repeating included. 60 s (BEHAVIOUR 1.6).
+    pub fn unary_timeout(mut self, limit: Duration) -> Self {
+        self.unary_timeout = Some(limit);
+        self
+    }
+
     /// Another way to the network. TLS settings of this builder do not apply to it, and neither
     /// does the rule about clear text.
     pub fn connector(mut self, connector: impl Connector) -> Self {
@@ -180,7 +191,9 @@ impl ClientBuilder {
         } else {
             Pool::new(unary_at, connector, self.pool.clone())
         };
-        let shared = Shared::new(pool, unary, headers, self.run, self.queue, &self.pool.http2);
+        let unary_limit = self.unary_timeout.unwrap_or(UNARY_TIMEOUT);
+        let shared =
+            Shared::new(pool, unary, headers, self.run, self.queue, unary_limit, &self.pool.http2);
         Ok(Client::new(shared, credentials))
     }
 }

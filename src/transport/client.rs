@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HeaderValue;
+use http::header::{HeaderMap, HeaderValue};
 use http::{Method, Request, Version};
 use tokio::time::Instant;
 
@@ -60,6 +60,7 @@ pub(super) struct Shared {
     headers: Headers,
     options: Options,
     limits: TaskLimits,
+    unary_limit: Duration,
 }
 
 /// What depends on the account.
@@ -75,6 +76,7 @@ impl Shared {
         headers: Headers,
         options: Options,
         queue: QueueLimits,
+        unary_limit: Duration,
         http2: &Http2Config,
     ) -> Self {
         // A batch is being read, one waits, one is being filled, and the one that waits may take up
@@ -82,7 +84,8 @@ impl Shared {
         let batch =
             BatchLimits { bytes: (queue.bytes / 4).max(1), events: (queue.events / 4).max(1) };
         let credit_due = usize::try_from(http2.stream_window / 8).unwrap_or(usize::MAX);
-        Self { runs, unary, headers, options, limits: TaskLimits { batch, credit_due } }
+        let limits = TaskLimits { batch, credit_due };
+        Self { runs, unary, headers, options, limits, unary_limit }
     }
 }
 
@@ -170,7 +173,7 @@ impl Client {
         if request.request_id.is_empty() {
             request.request_id = ids.next_id().to_string();
         }
-        let head = match self.head(CallShape::Run, &request.request_id) {
+        let head = match self.head(&request.request_id) {
             Ok(head) => head,
             Err(error) => return Err(StartError::new(error, conversation)),
         };
@@ -190,20 +193,41 @@ impl Client {
         Ok(Run::new(mailbox, request.request_id))
     }
 
-    /// The head of a request.
-    fn head(&self, shape: CallShape, request_id: &str) -> Result<Request<()>> {
-        let (pool, path) = match shape {
-            CallShape::Run => (&self.shared.runs, RUN),
-            CallShape::Unary => (&self.shared.unary, RUN),
-        };
-        let authorization = self.credentials.authorization.as_ref();
-        let headers = self.shared.headers.of_call(shape, authorization, request_id)?;
+    /// The head of a run's request.
+    fn head(&self, request_id: &str) -> Result<Request<()>> {
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;
         *request.version_mut() = Version::HTTP_2;
-        *request.uri_mut() = pool.endpoint().uri(path)?;
-        *request.headers_mut() = headers;
+        *request.uri_mut() = self.endpoint().uri(RUN)?;
+        *request.headers_mut() = self.headers(CallShape::Run, request_id)?;
         Ok(request)
+    }
+
+    fn headers(&self, shape: CallShape, request_id: &str) -> Result<HeaderMap> {
+        let authorization = self.credentials.authorization.as_ref();
+        self.shared.headers.of_call(shape, authorization, request_id)
+    }
+
+    // For the unary calls.
+
+    pub(super) fn unary_headers(&self, request_id: &str) -> Result<HeaderMap> {
+        self.headers(CallShape::Unary, request_id)
+    }
+
+    pub(super) fn unary_pool(&self) -> &Pool {
+        &self.shared.unary
+    }
+
+    pub(super) fn unary_endpoint(&self) -> &Endpoint {
+        self.shared.unary.endpoint()
+    }
+
+    pub(super) fn unary_limit(&self) -> Duration {
+        self.shared.unary_limit
+    }
+
+    pub(super) fn redactor(&self) -> &Redactor {
+        &self.credentials.redactor
     }
 }
 

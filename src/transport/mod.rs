@@ -17,6 +17,7 @@ mod headers;
 mod pool;
 mod run;
 mod tls;
+mod unary;
 
 pub use builder::{ClientBuilder, QueueLimits};
 pub use client::{Client, RunBuilder, StartError};

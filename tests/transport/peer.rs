@@ -30,17 +30,17 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// A listening peer; its tasks end with it.
-pub struct Peer {
-    pub address: SocketAddr,
-    pub connections: Arc<AtomicUsize>,
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    pub(crate) connections: Arc<AtomicUsize>,
     /// Connections that are open now.
-    pub open: Arc<AtomicUsize>,
+    pub(crate) open: Arc<AtomicUsize>,
     _tasks: JoinSet<()>,
 }
 
 impl Peer {
     /// Speaks HTTP/2 in clear text and hands each request to `handler`.
-    pub async fn cleartext<F>(handler: impl Fn(Call) -> F + Clone + Send + 'static) -> Self
+    pub(crate) async fn cleartext<F>(handler: impl Fn(Call) -> F + Clone + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -48,7 +48,7 @@ impl Peer {
     }
 
     /// The same over TLS.
-    pub async fn tls<F>(
+    pub(crate) async fn tls<F>(
         config: ServerConfig,
         handler: impl Fn(Call) -> F + Clone + Send + 'static,
     ) -> Self
@@ -58,7 +58,7 @@ impl Peer {
         Self::listen(Some(Arc::new(config)), Http2Config::server(), handler).await
     }
 
-    pub async fn listen<F>(
+    pub(crate) async fn listen<F>(
         tls: Option<Arc<ServerConfig>>,
         http2: Http2Config,
         handler: impl Fn(Call) -> F + Clone + Send + 'static,
@@ -95,16 +95,16 @@ impl Peer {
         Self { address, connections, open, _tasks: tasks }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// The name is the one that certificates of [`Authority`] are for.
-    pub fn tls_url(&self) -> String {
+    pub(crate) fn tls_url(&self) -> String {
         format!("https://localhost:{}", self.address.port())
     }
 
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 }
@@ -124,15 +124,15 @@ where
 }
 
 /// One request at the peer.
-pub struct Call {
-    pub head: http::request::Parts,
-    pub body: BodyReceiver,
+pub(crate) struct Call {
+    pub(crate) head: http::request::Parts,
+    pub(crate) body: BodyReceiver,
     respond: Option<agentwire::rpc::http2::Responder>,
     send: Option<BodySender>,
     decoder: Decoder,
     messages: std::collections::VecDeque<AgentClientMessage>,
     /// How the client's side ended, once it has.
-    pub ended: Option<Result<(), Lost>>,
+    pub(crate) ended: Option<Result<(), Lost>>,
 }
 
 impl Call {
@@ -149,7 +149,7 @@ impl Call {
     }
 
     /// Answers with a head of any kind.
-    pub fn respond(&mut self, status: u16, headers: &[(&str, &str)]) {
+    pub(crate) fn respond(&mut self, status: u16, headers: &[(&str, &str)]) {
         let mut response = http::Response::builder().status(status);
         for (name, value) in headers {
             response = response.header(*name, *value);
@@ -159,12 +159,12 @@ impl Call {
     }
 
     /// The head of a Run.
-    pub fn accept(&mut self) {
+    pub(crate) fn accept(&mut self) {
         self.respond(200, &[("content-type", "application/connect+proto")]);
     }
 
     /// The client's next message, heartbeats left out; `None` when its side is over.
-    pub async fn next(&mut self) -> Option<FromClient> {
+    pub(crate) async fn next(&mut self) -> Option<FromClient> {
         loop {
             if let Some(message) = self.messages.pop_front() {
                 match message.message {
@@ -192,22 +192,22 @@ impl Call {
     }
 
     /// Writes raw body bytes. False when the stream is gone.
-    pub async fn raw(&mut self, bytes: impl Into<Bytes>) -> bool {
+    pub(crate) async fn raw(&mut self, bytes: impl Into<Bytes>) -> bool {
         match &mut self.send {
             Some(send) => send.send(bytes.into()).await.is_ok(),
             None => false,
         }
     }
 
-    pub async fn say(&mut self, message: FromServer) -> bool {
+    pub(crate) async fn say(&mut self, message: FromServer) -> bool {
         self.raw(envelope(message)).await
     }
 
-    pub async fn text(&mut self, text: &str) -> bool {
+    pub(crate) async fn text(&mut self, text: &str) -> bool {
         self.raw(text_envelope(text)).await
     }
 
-    pub async fn tool_call(&mut self, id: u32, call_id: &str, name: &str) {
+    pub(crate) async fn tool_call(&mut self, id: u32, call_id: &str, name: &str) {
         let args = McpArgs {
             name: format!("mcp_agentwire_{name}"),
             tool_call_id: call_id.to_owned(),
@@ -224,12 +224,12 @@ impl Call {
         self.say(FromServer::ExecServerMessage(Box::new(exec))).await;
     }
 
-    pub async fn turn_ended(&mut self) {
+    pub(crate) async fn turn_ended(&mut self) {
         self.say(update(Update::TurnEnded(Box::new(TurnEndedUpdate::default())))).await;
     }
 
     /// The end-stream and the end of the body.
-    pub async fn end(&mut self, json: &str) {
+    pub(crate) async fn end(&mut self, json: &str) {
         let mut out = Vec::new();
         put_envelope(&mut out, 2, json.as_bytes());
         self.raw(out).await;
@@ -237,21 +237,21 @@ impl Call {
     }
 
     /// The end of the body.
-    pub async fn finish(&mut self) {
+    pub(crate) async fn finish(&mut self) {
         if let Some(mut send) = self.send.take() {
             let _ = send.finish().await;
         }
     }
 
     /// Resets the stream.
-    pub fn reset(&mut self, code: u32) {
+    pub(crate) fn reset(&mut self, code: u32) {
         if let Some(send) = &mut self.send {
             send.reset(code);
         }
     }
 
     /// A turn that says `text` a letter at a time.
-    pub async fn complete(&mut self, text: &str) {
+    pub(crate) async fn complete(&mut self, text: &str) {
         self.accept();
         for c in text.chars() {
             self.text(&c.to_string()).await;
@@ -262,7 +262,7 @@ impl Call {
     }
 
     /// Reads the client's side to its end, so that the stream is not reset under it.
-    pub async fn linger(&mut self) {
+    pub(crate) async fn linger(&mut self) {
         while self.next().await.is_some() {}
     }
 }
@@ -271,24 +271,24 @@ fn update(message: Update) -> FromServer {
     FromServer::InteractionUpdate(InteractionUpdate { message: Some(message) })
 }
 
-pub fn envelope(message: FromServer) -> Vec<u8> {
+pub(crate) fn envelope(message: FromServer) -> Vec<u8> {
     let message = AgentServerMessage { message: Some(message) };
     let mut out = Vec::new();
     put_envelope(&mut out, 0, &message.encode_to_vec());
     out
 }
 
-pub fn text_envelope(text: &str) -> Vec<u8> {
+pub(crate) fn text_envelope(text: &str) -> Vec<u8> {
     envelope(update(Update::TextDelta(TextDeltaUpdate { text: text.to_owned() })))
 }
 
 /// A certificate authority of this test.
-pub struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -296,12 +296,12 @@ impl Authority {
         Self { issuer: CertifiedIssuer::self_signed(params, key).unwrap() }
     }
 
-    pub fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.issuer.pem()
     }
 
     /// A server certificate for `name`, changed by `change`, that offers `alpn`.
-    pub fn server(
+    pub(crate) fn server(
         &self,
         name: &str,
         alpn: &[&str],
@@ -324,7 +324,7 @@ impl Authority {
 }
 
 /// Waits for something that another task brings about, with a limit.
-pub async fn until(what: &str, mut true_now: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut true_now: impl FnMut() -> bool) {
     let waiting = async {
         while !true_now() {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -335,4 +335,4 @@ pub async fn until(what: &str, mut true_now: impl FnMut() -> bool) {
 }
 
 /// A place for what a handler saw.
-pub type Seen<T> = Arc<Mutex<Option<T>>>;
+pub(crate) type Seen<T> = Arc<Mutex<Option<T>>>;

@@ -70,6 +70,7 @@ impl Default for CallOptions {
 #[derive(Debug, Clone)]
 pub struct Call {
     path: String,
+    prepared: HeaderMap,
     headers: Metadata,
     options: CallOptions,
 }
@@ -77,7 +78,20 @@ pub struct Call {
 impl Call {
     /// A call of `path` (`/package.Service/Method`).
     pub fn new(path: impl Into<String>) -> Self {
-        Self { path: path.into(), headers: Vec::new(), options: CallOptions::default() }
+        Self {
+            path: path.into(),
+            prepared: HeaderMap::new(),
+            headers: Vec::new(),
+            options: CallOptions::default(),
+        }
+    }
+
+    /// Adds headers that were checked before: a token marked sensitive is not copied into text.
+    /// The protocol's own win over them.
+    #[must_use]
+    pub fn with_prepared(mut self, headers: HeaderMap) -> Self {
+        self.prepared = headers;
+        self
     }
 
     /// Adds headers; see [`header::add`] for what is refused.
@@ -162,7 +176,7 @@ impl RpcClient {
         first: Option<Bytes>,
         end: bool,
     ) -> Result<OpenStream> {
-        let mut headers = HeaderMap::new();
+        let mut headers = call.prepared.clone();
         header::add(&mut headers, &call.headers)?;
         let options = &call.options;
         let gzip = HeaderValue::from_static("gzip");
