@@ -231,7 +231,6 @@ async fn the_token_is_checked_on_every_call() {
 #[tokio::test]
 async fn broken_streams_break_on_the_wire() {
     type Check = fn(&Got) -> bool;
-    let reset = |code| LostCause::Reset { code, local: false };
     let table: [(serde_json::Value, Check); 6] = [
         (serde_json::json!([{"text": "a"}, {"reset": 8}]), |got| {
             matches!(got.lost.as_ref().map(Lost::cause), Some(LostCause::Reset { code: 8, .. }))
@@ -246,7 +245,6 @@ async fn broken_streams_break_on_the_wire() {
             got.code.as_deref() == Some("unavailable")
         }),
     ];
-    let _ = reset;
     for (steps, check) in table {
         let text = serde_json::json!({"rules": [{"steps": steps}]}).to_string();
         let server = Server::builder()
@@ -354,4 +352,59 @@ async fn connections_are_limited() {
     let _ = soon(second.read_to_end(&mut answer)).await;
     assert!(answer.is_empty());
     assert_eq!(soon(read(open(&connection, "hi"))).await.text, "one");
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_are_closed_and_others_are_served() {
+    for clear in [false, true] {
+        let builder =
+            Server::builder().script(says("served")).handshake_timeout(Duration::from_millis(50));
+        let builder = if clear { builder.cleartext() } else { builder };
+        let server = builder.bind().await.unwrap();
+        let mut silent = Vec::new();
+        for _ in 0..50 {
+            silent.push(TcpStream::connect(server.local_addr()).await.unwrap());
+        }
+        // Half of them begin with something and stop there.
+        for stream in silent.iter_mut().step_by(2) {
+            stream.write_all(if clear { b"PR" } else { b"\x16\x03\x01" }).await.unwrap();
+        }
+        let connection = if clear {
+            cleartext(&server).await
+        } else {
+            connect(tls(&server, &["h2"]).await.0).await
+        };
+        assert_eq!(soon(read(open(&connection, "hi"))).await.text, "served");
+        for mut stream in silent {
+            let mut rest = Vec::new();
+            let _ = soon(stream.read_to_end(&mut rest)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_nobody_reads_holds_up_no_other_and_arrives_whole() {
+    // Far more than the windows take: it is made as it is read.
+    let steps = serde_json::json!([{"repeat": {"times": 64, "steps": [{"bytes": {"zeros": 1 << 20}}]}}, "close"]);
+    let rules = serde_json::json!([
+        {"when": {"prompt": "short"}, "steps": [{"text": "short"}]}, {"steps": steps}]);
+    let text = serde_json::json!({ "rules": rules }).to_string();
+    let server = Server::builder()
+        .cleartext()
+        .script(Script::from_json(&text).unwrap())
+        .bind()
+        .await
+        .unwrap();
+    let connection = cleartext(&server).await;
+    let mut stream = open(&connection, "hi");
+    soon(stream.body.head()).await.unwrap();
+    assert_eq!(soon(read(open(&connection, "short"))).await.text, "short");
+    let mut received = 0;
+    soon(async {
+        while let Some(chunk) = stream.body.next().await {
+            received += chunk.unwrap().len();
+        }
+    })
+    .await;
+    assert_eq!(received, 64 << 20);
 }

@@ -39,6 +39,10 @@ pub(super) struct Past {
     pub(super) role: String,
     /// Its text.
     pub(super) text: String,
+    /// Of a tool's result: the tool's name.
+    pub(super) tool: Option<String>,
+    /// Of a tool's result: whether it failed.
+    pub(super) is_error: bool,
 }
 
 /// A tool call of this run, and what came back.
@@ -179,12 +183,17 @@ impl Facts {
     /// are not called again for them.
     fn answered_before(&mut self) {
         let results = self.past.iter().rev().take_while(|past| past.role == "tool");
-        let results: Vec<_> = results.map(|past| past.text.clone()).collect();
-        self.calls = results
-            .into_iter()
-            .rev()
-            .map(|text| Called { tool: "tool".into(), text: Some(text), ..Called::default() })
+        let mut calls: Vec<_> = results
+            .take(MAX_RESULTS)
+            .map(|past| Called {
+                tool: past.tool.clone().unwrap_or_else(|| "tool".into()),
+                text: Some(cut(&past.text, MAX_RESULT)),
+                is_error: past.is_error,
+                ..Called::default()
+            })
             .collect();
+        calls.reverse();
+        self.calls = calls;
     }
 
     /// What is kept of a tool result: a client decides how long it is and how many there are.
@@ -334,7 +343,12 @@ fn past(blob: &[u8]) -> Option<Past> {
         }
         _ => String::new(),
     };
-    Some(Past { role, text })
+    let result = entry.get("content").and_then(Value::as_array).and_then(|parts| {
+        parts.iter().find(|part| part.get("type").is_some_and(|kind| kind == "tool-result"))
+    });
+    let tool = result.and_then(|part| part.get("toolName")?.as_str().map(str::to_owned));
+    let is_error = result.and_then(|part| part.get("isError")?.as_bool()).unwrap_or(false);
+    Some(Past { role, text, tool, is_error })
 }
 
 /// The text of a part: that of a text part, or the result of a tool.
@@ -343,6 +357,11 @@ fn part_text(part: &Value) -> Option<String> {
         "text" => part.get("text")?.as_str().map(str::to_owned),
         "tool-result" => part.get("result").map(|result| match result {
             Value::String(text) => text.clone(),
+            Value::Array(parts) => parts
+                .iter()
+                .filter_map(|part| part.get("text")?.as_str())
+                .collect::<Vec<_>>()
+                .join("\n"),
             other => other.to_string(),
         }),
         _ => None,
@@ -400,8 +419,12 @@ mod tests {
         facts.remember(&[
             blob(r#"{"role":"user","content":"list"}"#),
             blob(r#"{"role":"tool","content":[{"type":"tool-result","result":"a.rs"}]}"#),
+            blob(
+                r#"{"role":"tool","content":[{"isError":true,"result":[{"text":"no"}],
+                    "toolName":"read","type":"tool-result"}]}"#,
+            ),
         ]);
         assert_eq!((facts.prompt.as_str(), facts.turn), ("list", 1));
-        assert_eq!(facts.render("{{results}}"), "tool answered: a.rs");
+        assert_eq!(facts.render("{{results}}"), "tool answered: a.rs\nread failed: no");
     }
 }

@@ -1,7 +1,6 @@
 //! One connection: the handshake, then what the peer speaks.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -9,24 +8,23 @@ use tokio::net::TcpStream;
 use super::io::Peeked;
 use super::{Shared, http1, http2};
 
-/// How long TLS and the first bytes may take (FAULTS, promises).
-const HANDSHAKE: Duration = Duration::from_secs(10);
-
 /// Serves a connection to its end.
 pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     // Small frames are to leave at once; a socket that refuses this still works.
     let _ = stream.set_nodelay(true);
     match shared.acceptor.clone() {
         None => by_preface(stream, shared).await,
-        Some(acceptor) => match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => match stream.get_ref().1.alpn_protocol() {
-                Some(b"h2") => http2::serve(stream, shared).await,
-                Some(_) => http1::serve(stream, shared).await,
-                None => by_preface(stream, shared).await,
-            },
-            Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
-            Err(_) => tracing::debug!("TLS handshake took too long"),
-        },
+        Some(acceptor) => {
+            match tokio::time::timeout(shared.handshake, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => match stream.get_ref().1.alpn_protocol() {
+                    Some(b"h2") => http2::serve(stream, shared).await,
+                    Some(_) => http1::serve(stream, shared).await,
+                    None => by_preface(stream, shared).await,
+                },
+                Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+                Err(_) => tracing::debug!("TLS handshake took too long"),
+            }
+        }
     }
 }
 
@@ -35,7 +33,7 @@ async fn by_preface<T>(stream: T, shared: Arc<Shared>)
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    match tokio::time::timeout(HANDSHAKE, Peeked::peek(stream)).await {
+    match tokio::time::timeout(shared.handshake, Peeked::peek(stream)).await {
         Ok(Ok((true, stream))) => http2::serve(stream, shared).await,
         Ok(Ok((false, stream))) => http1::serve(stream, shared).await,
         Ok(Err(error)) => tracing::debug!(%error, "connection lost before its first request"),

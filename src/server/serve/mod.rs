@@ -46,6 +46,9 @@ use crate::{Error, Result};
 /// and with the window of a connection (16 MiB) the bound of what strangers can make grow.
 const MAX_CONNECTIONS: usize = 1_024;
 
+/// How long TLS may take, and then the first bytes.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
 /// How long [`Server::shutdown`] waits for runs to end.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
 
@@ -62,6 +65,7 @@ pub struct Builder {
     token: Option<Secret>,
     limits: Limits,
     connections: usize,
+    handshake: Duration,
     http2: Http2Config,
 }
 
@@ -107,6 +111,12 @@ impl Builder {
         self
     }
 
+    /// How long TLS may take, and then the first bytes. Default 10 s (FAULTS, promises).
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.handshake = timeout;
+        self
+    }
+
     /// Settings of HTTP/2: windows, streams, deadlines. Default [`Http2Config::server`].
     pub fn http2(mut self, config: Http2Config) -> Self {
         self.http2 = config;
@@ -130,6 +140,7 @@ impl Builder {
             playbook,
             options: exchange::Options { session, http1: false },
             acceptor: identity.as_ref().map(|identity| identity.acceptor.clone()),
+            handshake: self.handshake,
             http2: self.http2,
             report: Mutex::default(),
             stopped,
@@ -149,6 +160,7 @@ pub(super) struct Shared {
     playbook: Playbook,
     options: exchange::Options,
     acceptor: Option<tokio_rustls::TlsAcceptor>,
+    handshake: Duration,
     http2: Http2Config,
     report: Mutex<Report>,
     stopped: watch::Receiver<bool>,
@@ -207,6 +219,7 @@ impl Server {
             token: None,
             limits: Limits::default(),
             connections: MAX_CONNECTIONS,
+            handshake: HANDSHAKE,
             http2: Http2Config::server(),
         }
     }
