@@ -46,4 +46,36 @@ proptest! {
     fn redacted_text_holds_no_secret(parts in vec("(secret-token-123)|(.{0,40})", 0..60)) {
         fuzz::redaction(&parts.concat());
     }
+
+    #[test]
+    fn values_survive_the_wire(data in vec(any::<u8>(), 0..40), text in r#"[\[\]{}":,0-9a-z.e+-]{0,40}"#) {
+        agentwire::codec::fuzz::json_value(&data);
+        agentwire::codec::fuzz::json_value(text.as_bytes());
+    }
+
+    #[test]
+    fn images_are_read_as_the_base64_crate_does(text in "[A-Za-z0-9+/=_ \\t\n\r\x0c]{0,40}") {
+        agentwire::codec::fuzz::base64_image(&text);
+    }
+
+    #[test]
+    fn tool_calls_are_read_or_refused(args in vec(any::<u8>(), 0..60)) {
+        agentwire::codec::fuzz::tool_call(&args);
+        let mut exec = vec![0x5a, args.len() as u8];
+        exec.extend(&args);
+        let mut payload = vec![0x12, exec.len() as u8];
+        payload.extend(exec);
+        agentwire::codec::fuzz::tool_call(&payload);
+    }
+
+    #[test]
+    fn any_history_is_sent_whole_and_the_same(data in vec(any::<u8>(), 0..300)) {
+        agentwire::conversation::fuzz::request(&data);
+    }
+
+    #[test]
+    fn kept_conversations_are_read_or_refused(data in vec(any::<u8>(), 0..80)) {
+        agentwire::conversation::fuzz::state(&data);
+        agentwire::conversation::fuzz::state(&[&[0x08, 1][..], &data].concat());
+    }
 }

@@ -3,7 +3,12 @@
 //! Every suite runs all cases of a file and then changes each expectation by one byte, to show that
 //! a wrong one is noticed. `AGENTWIRE_VECTORS` names another folder with the same file names.
 
-#![allow(unreachable_pub, reason = "modules of one test program")]
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "modules of one test program"
+)]
 
 #[path = "vectors/framework.rs"]
 mod framework;

@@ -314,7 +314,7 @@ mod tests {
                     flat.as_bytes().chunks(line).map(|l| str::from_utf8(l).unwrap()).collect();
                 let mut text = lines.join(gap);
                 assert_eq!(check(&text).as_deref(), Some(bytes), "{line}");
-                text.insert_str(line / 2, "\x0c");
+                text.insert(line / 2, '\x0c');
                 assert_eq!(check(&text).as_deref(), Some(bytes), "{line}");
                 text.push_str("\r\n");
                 assert_eq!(check(&text).as_deref(), Some(bytes), "{line}");

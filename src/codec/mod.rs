@@ -6,6 +6,8 @@
 
 pub(crate) mod back;
 pub mod call;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzz;
 pub mod hot;
 pub mod image;
 pub(crate) mod json;

@@ -10,6 +10,8 @@ mod calls;
 mod checkpoint;
 mod encode;
 mod full;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzz;
 pub mod id;
 mod legacy;
 mod state;

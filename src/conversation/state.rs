@@ -74,7 +74,7 @@ impl Conversation {
                     read.id = Some(id.to_owned());
                 }
                 3 => {
-                    read.checkpoint = Some(Checkpoint::new(bytes.slice_ref(field.value.bytes()?))?)
+                    read.checkpoint = Some(Checkpoint::new(bytes.slice_ref(field.value.bytes()?))?);
                 }
                 4 => covers = usize::try_from(field.value.varint()?).unwrap_or(0),
                 5 => {

@@ -17,7 +17,8 @@ use crate::proto::{
     conversation_step, conversation_turn_structure,
 };
 
-fn context(messages: Value) -> Context {
+fn context(messages: impl Into<Value>) -> Context {
+    let messages = messages.into();
     serde_json::from_value(json!({"systemPrompt": "be terse", "messages": messages})).unwrap()
 }
 

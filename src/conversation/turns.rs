@@ -191,10 +191,11 @@ impl What {
             }
             Self::Orphan { result } => (None, result_at(messages, *result)),
         };
-        let of_result =
-            |field: fn(&ToolResult) -> &String| result.map_or("", |result| field(result));
-        let id = call.map_or(of_result(|result| &result.tool_call_id), |call| &call.id);
-        let call = call.map_or(CallOf::Name(of_result(|result| &result.tool_name)), CallOf::Call);
+        let (id, call) = match (call, result) {
+            (Some(call), _) => (call.id.as_str(), CallOf::Call(call)),
+            (None, Some(result)) => (result.tool_call_id.as_str(), CallOf::Name(&result.tool_name)),
+            (None, None) => ("", CallOf::Name("")),
+        };
         let (provider, keys) = (style.provider, style.keys);
         let id = wire_id(id);
         arena.message(|out| CallStep { id: &id, call, result, provider, keys }.write(out))

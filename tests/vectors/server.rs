@@ -237,7 +237,7 @@ fn conversation(case: &Value) -> Result<(), String> {
                 same_answers(&messages, &step["replies"])
             }
             // The run is over; what it committed stays.
-            "dispose" => runs.remove(run).map(drop).ok_or("no such run".to_owned()),
+            "dispose" => runs.remove(run).map(drop).ok_or_else(|| "no such run".to_owned()),
             "discard" => {
                 let (id, _) = runs.remove(run).ok_or("no such run")?;
                 conversations.get_mut(&id).ok_or("no conversation")?.discard();
