@@ -91,7 +91,7 @@ fn same_update(ours: &Incoming<'_>, theirs: Option<&update::Message>) {
                 cache_write: theirs.cache_write_tokens,
                 reasoning: theirs.reasoning_tokens,
             };
-            assert_eq!(*ours, theirs);
+            assert_eq!(**ours, theirs);
         }
         (Incoming::Update(ours), Some(theirs)) => {
             assert!(**ours == *theirs && !walk::is_hot(theirs));

@@ -18,13 +18,20 @@ use crate::wire::{MAX_DEPTH, Reader, WireError, WireType};
 
 type Wire<T> = std::result::Result<T, WireError>;
 
-/// Which case of `AgentServerMessage.message` stands, and what it holds so far.
+/// Which case of `AgentServerMessage.message` stands, and what it holds so far. What is large and
+/// comes once in a turn is boxed: this is moved for every delta.
 enum Case<'a> {
     None,
     Update(Update<'a>),
-    Checkpoint { first: &'a [u8], more: Vec<&'a [u8]>, tokens: Option<Tokens> },
+    Checkpoint(Box<Checkpoint<'a>>),
     Kv { id: u32, kv: Kv<'a> },
     Cold,
+}
+
+#[derive(Default)]
+struct Checkpoint<'a> {
+    parts: Vec<&'a [u8]>,
+    tokens: Option<Tokens>,
 }
 
 /// Which case of `InteractionUpdate.message` stands.
@@ -34,7 +41,7 @@ enum Update<'a> {
     Thinking(&'a [u8]),
     Tokens(i32),
     Heartbeat,
-    TurnEnded(TurnTokens),
+    TurnEnded(Box<TurnTokens>),
     Cold,
 }
 
@@ -178,7 +185,7 @@ fn first<'a>(number: u32, content: &'a [u8]) -> Wire<Update<'a>> {
             Update::Heartbeat
         }
         14 => {
-            let mut tokens = TurnTokens::default();
+            let mut tokens = Box::default();
             fold_turn(&mut tokens, content)?;
             Update::TurnEnded(tokens)
         }
@@ -249,15 +256,13 @@ fn fold_turn(tokens: &mut TurnTokens, content: &[u8]) -> Wire<()> {
 
 /// Folds one occurrence of `conversation_checkpoint_update`.
 fn fold_checkpoint<'a>(case: &mut Case<'a>, content: &'a [u8]) -> Wire<()> {
-    if let Case::Checkpoint { more, tokens, .. } = case {
-        more.push(content);
-        return checkpoint::check(content, tokens);
+    if !matches!(case, Case::Checkpoint(_)) {
+        leave(case)?;
+        *case = Case::Checkpoint(Box::default());
     }
-    leave(case)?;
-    let mut tokens = None;
-    checkpoint::check(content, &mut tokens)?;
-    *case = Case::Checkpoint { first: content, more: Vec::new(), tokens };
-    Ok(())
+    let Case::Checkpoint(checkpoint) = case else { return Ok(()) };
+    checkpoint.parts.push(content);
+    checkpoint::check(content, &mut checkpoint.tokens)
 }
 
 /// Folds one occurrence of `kv_server_message`.
@@ -320,14 +325,14 @@ fn finish(case: Case<'_>) -> Incoming<'_> {
         Case::Update(Update::Tokens(tokens)) => Incoming::Tokens(tokens),
         Case::Update(Update::Heartbeat) => Incoming::Heartbeat,
         Case::Update(Update::TurnEnded(tokens)) => Incoming::TurnEnded(tokens),
-        Case::Checkpoint { first, more, tokens } => Incoming::Checkpoint(CheckpointRef {
+        Case::Checkpoint(checkpoint) => Incoming::Checkpoint(CheckpointRef {
             // Concatenation is the merge.
-            raw: match more.is_empty() {
-                true => Cow::Borrowed(first),
-                false => Cow::Owned([&[first], more.as_slice()].concat().concat()),
+            raw: match *checkpoint.parts.as_slice() {
+                [only] => Cow::Borrowed(only),
+                ref parts => Cow::Owned(parts.concat()),
             },
-            used_tokens: tokens.map(|tokens| tokens.used),
-            max_tokens: tokens.map(|tokens| tokens.max),
+            used_tokens: checkpoint.tokens.map(|tokens| tokens.used),
+            max_tokens: checkpoint.tokens.map(|tokens| tokens.max),
         }),
         Case::Kv { id, kv: Kv::Get { blob_id } } => Incoming::GetBlob { id, blob_id },
         Case::Kv { id, kv: Kv::Set { blob_id, data } } => Incoming::SetBlob { id, blob_id, data },
