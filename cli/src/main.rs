@@ -1,1 +1,62 @@
-fn main() {}
+//! `agentwire`, the command line: arguments, drivers and printing; no rule of its own.
+
+mod chat;
+mod completions;
+mod decode;
+mod encode;
+mod failure;
+mod image;
+mod input;
+mod interrupt;
+mod output;
+mod runtime;
+mod serve;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::{Failure, Report};
+
+/// Speak the agent.v1 protocol: stream a model's answer, play the service, read captured streams.
+#[derive(Debug, Parser)]
+#[command(
+    name = "agentwire",
+    version,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Example:\n  agentwire chat --local \"hello\"\n\n\
+        Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not signed in, 130 interrupted."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Chat(Box<chat::Args>),
+    Serve(serve::Args),
+    Decode(decode::Args),
+    Encode(Box<encode::Args>),
+    Completions(completions::Args),
+}
+
+fn main() -> ExitCode {
+    let (report, result) = run(Cli::parse().command);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(report),
+    }
+}
+
+fn run(command: Command) -> (Report, Result<(), Failure>) {
+    match command {
+        Command::Chat(args) => (args.report(), chat::run(&args)),
+        Command::Serve(args) => (Report::Text, serve::run(&args)),
+        Command::Decode(args) => (Report::Text, decode::run(args)),
+        Command::Encode(args) => (Report::Text, encode::run(&args)),
+        Command::Completions(args) => (Report::Text, completions::run(&args)),
+    }
+}

@@ -1,0 +1,111 @@
+//! The arguments of `chat`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::failure::Report;
+
+/// Stream a model's answer to stdout.
+///
+/// The answer goes to stdout; thinking, tool calls, notices and errors go to stderr. With --json
+/// everything is a JSON object a line on stdout. This command serves no tools of its own: a call
+/// of the model is printed and answered with an error that says so.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  agentwire chat --local \"hello\"
+  git diff | agentwire chat --system \"Review this change.\" -
+  agentwire chat --image plan.png --json \"What is on this picture?\"
+
+Environment:
+  AGENTWIRE_TOKEN     access token of the service
+  AGENTWIRE_ENDPOINT  base URL, where --endpoint is not given
+  NO_COLOR            no colours on the terminal")]
+pub(crate) struct Args {
+    /// What to ask; `-` reads it from stdin. May be left out when --context ends with a question
+    #[arg(required_unless_present = "context")]
+    pub(super) prompt: Option<String>,
+
+    /// Start a server inside this process and talk to it: no account, no network
+    #[arg(long, conflicts_with_all = ["endpoint", "token_file", "tls_ca", "allow_cleartext"])]
+    pub(super) local: bool,
+
+    /// Base URL of the service [env: AGENTWIRE_ENDPOINT] [default: https://api2.cursor.sh]
+    #[arg(long, value_name = "URL")]
+    pub(super) endpoint: Option<String>,
+
+    /// File that holds the access token, instead of the variable AGENTWIRE_TOKEN
+    #[arg(long, value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
+
+    /// Model id
+    #[arg(long, value_name = "ID", default_value = "composer-2")]
+    pub(super) model: String,
+
+    /// System prompt; `@FILE` reads it from a file
+    #[arg(long, value_name = "TEXT|@FILE")]
+    pub(super) system: Option<String>,
+
+    /// Picture to send with the prompt (repeatable)
+    #[arg(long, value_name = "FILE", requires = "prompt")]
+    pub(super) image: Vec<PathBuf>,
+
+    /// History, system prompt and tools as JSON; the prompt is added at the end
+    #[arg(long, value_name = "FILE")]
+    pub(super) context: Option<PathBuf>,
+
+    /// How much the model should think, in its own words, for instance `high`
+    #[arg(long, value_name = "LEVEL")]
+    pub(super) thinking: Option<String>,
+
+    /// Show the model's reasoning (on stderr, or as `thinking` lines with --json)
+    #[arg(long)]
+    pub(super) show_thinking: bool,
+
+    /// Give up after this many seconds
+    #[arg(long, value_name = "SECS", value_parser = seconds)]
+    pub(super) timeout: Option<Duration>,
+
+    /// Attempts after the first when the way to the service fails
+    #[arg(long, value_name = "N")]
+    pub(super) retries: Option<u32>,
+
+    /// Further root certificate(s) to trust, PEM
+    #[arg(long, value_name = "FILE")]
+    pub(super) tls_ca: Option<PathBuf>,
+
+    /// Allow an http:// endpoint beyond this machine: the token then travels in clear
+    #[arg(long)]
+    pub(super) allow_cleartext: bool,
+
+    /// Print one JSON object a line (docs/CLI.md)
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    pub(crate) fn report(&self) -> Report {
+        if self.json { Report::Json } else { Report::Text }
+    }
+}
+
+/// A positive number of seconds, fractions allowed.
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse()
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "give a positive number of seconds".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_positive_numbers() {
+        assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1_500)));
+        for bad in ["", "0", "-1", "nan", "inf", "1e30", "5s"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+}

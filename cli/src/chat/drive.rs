@@ -1,0 +1,193 @@
+//! One run from its start to its last event: print what comes, refuse tools, pass on Ctrl-C.
+
+use agentwire::Error;
+use agentwire::context::{Context, ToolCall, ToolResult};
+use agentwire::error::Kind;
+use agentwire::run::{Ended, Event, EventRef};
+use agentwire::server::serve::Server;
+use agentwire::transport::{Client, ClientBuilder, Roots, Run};
+use agentwire::{codec::Model, run};
+
+use super::Args;
+use super::print::Printer;
+use crate::failure::{Failure, exit, exit_of};
+use crate::interrupt::Interrupt;
+use crate::output::Look;
+use crate::token;
+
+/// The variable that names the base URL.
+const ENDPOINT: &str = "AGENTWIRE_ENDPOINT";
+
+/// How often a model may be told that no tool is served here. A model that has not understood by
+/// then never will, and each round costs tokens.
+const TOOL_ROUNDS: u32 = 25;
+
+pub(super) async fn chat(args: &Args, context: Context, look: Look) -> Result<(), Failure> {
+    let interrupt = Interrupt::install()?;
+    // Dropping the server ends it, so it lives as long as the run.
+    let (client, _server) = connect(args, look).await?;
+    let mut options = run::Options::default();
+    options.deadline = args.timeout;
+    let run = client.ask(context).model(model(args)).options(options).start().await;
+    let run = run.map_err(|refused| Failure::from(Error::from(refused)))?;
+    let printer = Printer::new(args.report(), args.show_thinking, look);
+    Chat { run, printer, interrupt, interrupted: false, rounds: 0 }.print_all().await
+}
+
+fn model(args: &Args) -> Model {
+    let model = Model::new(&args.model);
+    match &args.thinking {
+        // Until a table of models says more, the level goes out as it was typed.
+        Some(level) => model.parameter("effort", level),
+        None => model,
+    }
+}
+
+/// A client for the endpoint that was named, or for a server started here.
+async fn connect(args: &Args, look: Look) -> Result<(Client, Option<Server>), Failure> {
+    if args.local {
+        let server = Server::builder().bind().await?;
+        let certificate = server.certificate_pem().unwrap_or_default().to_owned();
+        let client = Client::builder()
+            .endpoint(server.url())
+            .roots(Roots::OnlyAdded)
+            .ca_pem(certificate)
+            .build()?;
+        return Ok((client, Some(server)));
+    }
+    let builder = Client::builder().allow_cleartext(args.allow_cleartext);
+    let mut builder = at_endpoint(builder, args)?;
+    if let Some(file) = &args.tls_ca {
+        builder = builder.ca_file(file);
+    }
+    let client = builder.token(token::find(args.token_file.as_deref(), look)?).build()?;
+    Ok((client, None))
+}
+
+fn at_endpoint(builder: ClientBuilder, args: &Args) -> Result<ClientBuilder, Failure> {
+    if let Some(url) = &args.endpoint {
+        return Ok(builder.endpoint(url));
+    }
+    match std::env::var(ENDPOINT) {
+        Ok(url) if !url.is_empty() => Ok(builder.endpoint(url)),
+        Ok(_) | Err(std::env::VarError::NotPresent) => Ok(builder),
+        Err(std::env::VarError::NotUnicode(_)) => {
+            Err(Failure::usage(format!("{ENDPOINT} is not a URL")))
+        }
+    }
+}
+
+/// A run and what is done with it.
+struct Chat {
+    run: Run,
+    printer: Printer,
+    interrupt: Interrupt,
+    interrupted: bool,
+    rounds: u32,
+}
+
+/// What a batch of events asks of us.
+#[derive(Default)]
+struct Asked {
+    calls: Vec<ToolCall>,
+    ended: Option<Ended>,
+}
+
+impl Chat {
+    /// Prints everything up to the last event; the exit code says how it ended.
+    async fn print_all(mut self) -> Result<(), Failure> {
+        let mut trouble = None;
+        loop {
+            let asked = match self.batch(trouble.is_none()).await {
+                Ok(Some(asked)) => asked,
+                Ok(None) => break,
+                Err(failure) => {
+                    // Nobody reads on, or the disk is full: the service is told before we go.
+                    self.run.cancel();
+                    trouble = Some(failure);
+                    continue;
+                }
+            };
+            if let Some(ended) = asked.ended {
+                return self.end(ended, trouble);
+            }
+            if let Err(error) = self.refuse(&asked.calls).await {
+                self.run.cancel();
+                trouble = trouble.or(Some(Failure::Failed(error)));
+            }
+        }
+        // The stream of events ends with `Ended`, which was handled above.
+        Err(trouble.unwrap_or(Failure::Said(exit::FAILED)))
+    }
+
+    /// Takes in what is there, or waits for it; `None` after the last event.
+    async fn batch(&mut self, print: bool) -> Result<Option<Asked>, Failure> {
+        let mut asked = Asked::default();
+        let mut result = Ok(());
+        let printer = &mut self.printer;
+        let next = self.run.next_batch(|event| {
+            if print && result.is_ok() {
+                result = printer.event(&event);
+            }
+            asked.note(event);
+        });
+        let more = tokio::select! {
+            biased;
+            () = self.interrupt.wait(), if !self.interrupted => {
+                self.interrupted = true;
+                self.run.cancel();
+                return Ok(Some(Asked::default()));
+            }
+            more = next => more,
+        };
+        if print {
+            // The end is said even when the answer could not be written.
+            result.and_then(|()| self.printer.flush())?;
+        }
+        Ok(more.map(|_| asked))
+    }
+
+    /// Answers tool calls: nothing serves them here, and the model should know.
+    async fn refuse(&mut self, calls: &[ToolCall]) -> Result<(), Error> {
+        if calls.is_empty() {
+            return Ok(());
+        }
+        self.rounds += 1;
+        if self.rounds > TOOL_ROUNDS {
+            return Err(Error::limit(format!(
+                "the model called tools {TOOL_ROUNDS} times, though none is served here"
+            )));
+        }
+        let results = calls.iter().map(|call| {
+            let text = "No tool is served by this client. Answer with what you know.";
+            ToolResult::error(&call.id, &call.name, text)
+        });
+        // A call that was aborted, or a run that ended, in the meantime: the next event says so.
+        let _late = self.run.answer_some(results.collect()).await;
+        Ok(())
+    }
+
+    fn end(mut self, ended: Ended, trouble: Option<Failure>) -> Result<(), Failure> {
+        if let Some(failure) = trouble {
+            return Err(failure);
+        }
+        self.printer.finish()?;
+        match ended {
+            Ok(_) => Ok(()),
+            Err(error) if self.interrupted && *error.kind() == Kind::Cancelled => {
+                Err(Failure::Said(exit::INTERRUPTED))
+            }
+            Err(error) => Err(Failure::Said(exit_of(&error))),
+        }
+    }
+}
+
+impl Asked {
+    fn note(&mut self, event: EventRef<'_>) {
+        match event {
+            EventRef::Other(Event::ToolCalls(calls)) => self.calls.extend(calls),
+            EventRef::Other(Event::Ended(ended)) => self.ended = Some(ended),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! `chat`: stream an answer to stdout.
+
+mod args;
+mod drive;
+mod line;
+mod print;
+mod request;
+mod words;
+
+pub(crate) use args::Args;
+pub(crate) use line::put_error;
+pub(crate) use request::read_context;
+
+use crate::failure::Failure;
+use crate::output::Look;
+use crate::runtime;
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let look = Look::detect();
+    let context = request::build(args)?;
+    runtime::block_on(drive::chat(args, context, look))
+}

@@ -1,0 +1,84 @@
+//! Arguments, help texts and exit codes.
+
+use crate::support::run;
+
+const COMMANDS: [&str; 5] = ["chat", "serve", "decode", "encode", "completions"];
+
+#[test]
+fn help_of_each_command_has_an_example() {
+    for command in COMMANDS {
+        let done = run([command, "--help"]).expect(0);
+        let help = done.stdout();
+        assert!(help.contains("Example"), "{help}");
+        assert!(help.contains(&format!("agentwire {command}")), "{help}");
+        assert!(done.stderr.is_empty());
+    }
+    let done = run(["--help"]).expect(0);
+    for command in COMMANDS {
+        assert!(done.stdout().contains(command));
+    }
+    assert!(done.stdout().contains("130"), "the exit codes are part of the help");
+}
+
+#[test]
+fn help_and_errors_carry_no_colour_codes_in_a_pipe() {
+    for args in [&["--help"][..], &["chat", "--help"], &["chat", "--frobnicate"]] {
+        let done = run(args);
+        assert!(!done.stdout.contains(&0x1b) && !done.stderr.contains('\u{1b}'), "{args:?}");
+    }
+}
+
+#[test]
+fn wrong_arguments_are_usage_errors() {
+    let table: &[&[&str]] = &[
+        &[],
+        &["frobnicate"],
+        &["chat"],
+        &["chat", "--local"],
+        &["chat", "--frobnicate", "hi"],
+        &["chat", "hi", "there"],
+        &["chat", "--timeout", "0", "hi"],
+        &["chat", "--timeout", "soon", "hi"],
+        &["chat", "--retries", "-1", "hi"],
+        &["chat", "--local", "--endpoint", "https://example.com", "hi"],
+        &["chat", "--local", "--image", "a.png"],
+        &["chat", "--token", "secret", "hi"],
+        &["serve", "--listen", "nowhere"],
+        &["serve", "--tls-cert", "cert.pem"],
+        &["serve", "--cleartext", "--tls-cert", "cert.pem", "--tls-key", "key.pem"],
+        &["decode"],
+        &["decode", "--from", "elsewhere"],
+        &["encode"],
+        &["encode", "--from", "server"],
+        &["encode", "--json", "-"],
+        &["encode", "--context", "c.json", "--json", "-", "--from", "server"],
+        &["encode", "--context", "c.json", "--history", "half"],
+        &["completions", "csh"],
+    ];
+    for args in table {
+        let done = run(*args).expect(2);
+        assert!(!done.stderr.is_empty() && done.stdout.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn the_token_is_never_an_argument() {
+    let help = run(["chat", "--help"]).expect(0);
+    assert!(help.stdout().contains("--token-file"));
+    assert!(!help.stdout().contains("--token "), "{}", help.stdout());
+}
+
+#[test]
+fn completions_are_made_for_each_shell() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let done = run(["completions", shell]).expect(0);
+        assert!(done.stdout().contains("agentwire"), "{shell}");
+        assert!(done.stdout().contains("allow-cleartext"), "{shell}");
+    }
+}
+
+#[test]
+fn the_version_is_the_packages() {
+    let done = run(["--version"]).expect(0);
+    assert_eq!(done.stdout(), concat!("agentwire ", env!("CARGO_PKG_VERSION"), "\n"));
+}
