@@ -12,7 +12,7 @@ use crate::codec::{History, Model, RunRequest};
 use crate::context::{Context, Tool};
 use crate::conversation::Conversation;
 use crate::error::{Error, Result};
-use crate::exec::ExecHandler;
+use crate::exec::{Ask, ExecHandler};
 use crate::ids::{IdSource, RandomIds};
 use crate::redact::Redactor;
 use crate::rpc::http2::Http2Config;
@@ -23,7 +23,7 @@ use super::builder::{ClientBuilder, QueueLimits};
 use super::endpoint::Endpoint;
 use super::headers::{CallShape, Headers};
 use super::pool::Pool;
-use super::run::{BatchLimits, Handlers, Mailbox, Opening, Run, ServesExecs, Task, TaskLimits};
+use super::run::{BatchLimits, Handlers, Host, Mailbox, Opening, Run, Task, TaskLimits};
 
 const RUN: &str = "/agent.v1.AgentService/Run";
 
@@ -121,12 +121,17 @@ impl Client {
 
     /// A run on a whole context: history, the current message, tools.
     pub fn ask(&self, context: Context) -> RunBuilder {
+        self.request(RunRequest { context, ..RunRequest::default() })
+    }
+
+    /// A run as `request` has it. One without a request id gets a fresh one.
+    pub fn request(&self, request: RunRequest) -> RunBuilder {
         RunBuilder {
             client: self.clone(),
-            request: RunRequest { context, ..RunRequest::default() },
+            request,
             conversation: Conversation::default(),
             options: self.shared.options.clone(),
-            execs: None,
+            host: Host::default(),
         }
     }
 
@@ -138,36 +143,22 @@ impl Client {
         self.shared.runs.warm().await
     }
 
-    /// Starts a run, with the client's options. See [`Client::run_with`].
+    /// Starts a run. For options of its own or handlers, see [`Client::request`].
     ///
     /// # Errors
-    /// As [`Client::run_with`].
+    /// As [`RunBuilder::start`].
     pub async fn run(
         &self,
         request: RunRequest,
         conversation: Conversation,
     ) -> Result<Run, StartError> {
-        self.run_with(request, conversation, self.shared.options.clone(), None).await
+        self.request(request).conversation(conversation).start().await
     }
 
-    /// Starts a run: encodes the request while the connection is being made, and returns without
-    /// waiting for either the connection or an answer. Whatever fails from here on, a refused
-    /// connection included, is the run's last event, so that there is one place to look.
-    ///
-    /// `execs` serves what the service asks this machine to do; everything is refused without it.
-    /// A request without an id gets a fresh one. Must be called inside a tokio runtime.
-    ///
-    /// # Errors
-    /// The request cannot be sent as it is; the conversation comes back with the error.
-    pub async fn run_with(
-        &self,
-        mut request: RunRequest,
-        conversation: Conversation,
-        mut options: Options,
-        execs: Option<Arc<dyn ExecHandler>>,
-    ) -> Result<Run, StartError> {
-        if let Some(handler) = &execs {
-            options.serves = Some(Arc::new(ServesExecs(Arc::clone(handler))));
+    async fn start(&self, run: RunBuilder) -> Result<Run, StartError> {
+        let RunBuilder { mut request, conversation, mut options, host, .. } = run;
+        if !host.is_empty() {
+            options.serves = Some(Arc::new(host.clone()));
         }
         let mut ids = RandomIds;
         if request.request_id.is_empty() {
@@ -182,13 +173,12 @@ impl Client {
         tokio::task::yield_now().await;
         let redactor = self.credentials.redactor.clone();
         let now = Instant::now().into_std();
-        let session =
-            Session::new(&request, conversation, options, redactor.clone(), Box::new(ids), now)
-                .map_err(|refused| StartError::new(refused.0, refused.1))?;
+        let ids = Box::new(ids);
+        let session = Session::new(&request, conversation, options, redactor.clone(), ids, now)
+            .map_err(|refused| StartError::new(refused.0, refused.1))?;
         let opening = Opening::new(self.shared.runs.clone(), checkout, head, redactor);
         let mailbox = Arc::new(Mailbox::default());
-        let handlers = Handlers::new(execs);
-        let limits = self.shared.limits;
+        let (handlers, limits) = (Handlers::new(host), self.shared.limits);
         tokio::spawn(Task::new(Arc::clone(&mailbox), limits, session, opening, handlers));
         Ok(Run::new(mailbox, request.request_id))
     }
@@ -266,7 +256,7 @@ pub struct RunBuilder {
     request: RunRequest,
     conversation: Conversation,
     options: Options,
-    execs: Option<Arc<dyn ExecHandler>>,
+    host: Host,
 }
 
 impl RunBuilder {
@@ -314,7 +304,13 @@ impl RunBuilder {
 
     /// Serves what the service asks this machine to do; everything is refused without it.
     pub fn execs(mut self, handler: Arc<dyn ExecHandler>) -> Self {
-        self.execs = Some(handler);
+        self.host.execs = Some(handler);
+        self
+    }
+
+    /// Answers what the service asks a person; everything is refused without it.
+    pub fn asker(mut self, asker: Arc<dyn Ask>) -> Self {
+        self.host.asker = Some(asker);
         self
     }
 
@@ -324,12 +320,17 @@ impl RunBuilder {
         self
     }
 
-    /// Starts the run; see [`Client::run_with`].
+    /// Starts the run: encodes the request while the connection is being made, and returns without
+    /// waiting for either the connection or an answer. Whatever fails from here on, a refused
+    /// connection included, is the run's last event, so that there is one place to look.
+    ///
+    /// Must be called inside a tokio runtime.
     ///
     /// # Errors
-    /// As [`Client::run_with`].
+    /// The request cannot be sent as it is; the conversation comes back with the error.
     pub async fn start(self) -> Result<Run, StartError> {
-        self.client.run_with(self.request, self.conversation, self.options, self.execs).await
+        let client = self.client.clone();
+        client.start(self).await
     }
 }
 

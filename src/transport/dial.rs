@@ -188,9 +188,9 @@ async fn connect_any(mut addresses: VecDeque<SocketAddr>) -> io::Result<TcpStrea
         }
         let patience = async {
             if addresses.is_empty() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             } else {
-                sleep(NEXT_ADDRESS).await
+                sleep(NEXT_ADDRESS).await;
             }
         };
         tokio::select! {

@@ -113,10 +113,12 @@ impl Client {
         let headers = self.unary_headers(&RandomIds.next_id().to_string())?;
         let lease = self.unary_pool().checkout().await?;
         let client = RpcClient::new(lease.connection.clone(), &self.unary_endpoint().to_string())?;
-        let mut options = CallOptions::default();
-        options.limits = limits;
-        options.redactor = self.redactor().clone();
-        options.accept_enveloped = true;
+        let options = CallOptions {
+            limits,
+            redactor: self.redactor().clone(),
+            accept_enveloped: true,
+            ..CallOptions::default()
+        };
         let call = Call::new(path).with_prepared(headers).with_options(options);
         client.unary(call, request).await.result
     }

@@ -1,4 +1,5 @@
-//! Tasks of a run's exec handler: started, reported and stopped as the session says.
+//! Tasks of those who serve execs and answer queries: started, reported and stopped as the session
+//! says.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -9,7 +10,7 @@ use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, Id, JoinSet};
 
-use crate::exec::{self, Dispatch, ExecCall, ExecHandler, Refusal, ShellSink};
+use crate::exec::{self, Ask, Dispatch, ExecCall, ExecHandler, Refusal, ShellSink};
 use crate::proto::exec_server_message::Message as Case;
 use crate::proto::interaction_query::Query;
 use crate::proto::{ShellArgs, shell_stream};
@@ -17,6 +18,29 @@ use crate::run::{ServeKey, ServeResult, ServeTask, Serves, Work};
 
 /// Reports that may wait for the run's task: a shell that prints faster than they are taken waits.
 const REPORTS: usize = 16;
+
+/// Who on this side serves the service.
+#[derive(Clone, Default)]
+pub(crate) struct Host {
+    pub(crate) execs: Option<Arc<dyn ExecHandler>>,
+    pub(crate) asker: Option<Arc<dyn Ask>>,
+}
+
+impl Host {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.execs.is_none() && self.asker.is_none()
+    }
+}
+
+impl Serves for Host {
+    fn exec(&self, case: &Case) -> bool {
+        self.execs.as_ref().is_some_and(|handler| handler.serves(case))
+    }
+
+    fn query(&self, query: &Query) -> bool {
+        self.asker.as_ref().is_some_and(|asker| asker.answers(query))
+    }
+}
 
 /// What a handler's task has to say.
 pub(crate) enum Report {
@@ -28,7 +52,7 @@ pub(crate) enum Report {
 
 /// The tasks at work for one run. Dropping it stops them all.
 pub(crate) struct Handlers {
-    handler: Option<Arc<dyn ExecHandler>>,
+    host: Host,
     tasks: JoinSet<()>,
     running: HashMap<ServeKey, AbortHandle>,
     report: mpsc::Sender<Report>,
@@ -36,17 +60,17 @@ pub(crate) struct Handlers {
 }
 
 impl Handlers {
-    pub(crate) fn new(handler: Option<Arc<dyn ExecHandler>>) -> Self {
+    pub(crate) fn new(host: Host) -> Self {
         let (report, reports) = mpsc::channel(REPORTS);
-        Self { handler, tasks: JoinSet::new(), running: HashMap::new(), report, reports }
+        Self { host, tasks: JoinSet::new(), running: HashMap::new(), report, reports }
     }
 
     /// Gives `task` to the handler.
     pub(crate) fn start(&mut self, task: ServeTask) {
         let ServeTask { key, work } = task;
-        let (handler, report) = (self.handler.clone(), self.report.clone());
+        let (host, report) = (self.host.clone(), self.report.clone());
         let task = self.tasks.spawn(async move {
-            let result = serve(handler, work, key, &report).await;
+            let result = serve(host, work, key, &report).await;
             // Refused only when the run is over.
             let _ = report.send(Report::Done(key, result)).await;
         });
@@ -85,23 +109,31 @@ impl Handlers {
 }
 
 async fn serve(
-    handler: Option<Arc<dyn ExecHandler>>,
+    host: Host,
     work: Work,
     key: ServeKey,
     report: &mpsc::Sender<Report>,
 ) -> ServeResult {
-    let (Some(handler), Work::Exec { call, case }) = (handler, work) else {
-        return ServeResult::Refused(Refusal::not_served());
-    };
-    if let Case::ShellStreamArgs(args) = case {
-        return serve_shell(handler.as_ref(), &call, *args, Sink { key, report }).await;
-    }
-    match exec::dispatch(handler.as_ref(), &call, case) {
-        Dispatch::One(served) => match served.await {
-            Ok(reply) => ServeResult::Reply(Box::new(reply)),
-            Err(refusal) => ServeResult::Refused(refusal),
+    match (work, host) {
+        (Work::Exec { call, case }, Host { execs: Some(handler), .. }) => match case {
+            Case::ShellStreamArgs(args) => {
+                serve_shell(handler.as_ref(), &call, *args, Sink { key, report }).await
+            }
+            case => match exec::dispatch(handler.as_ref(), &call, case) {
+                Dispatch::One(served) => match served.await {
+                    Ok(reply) => ServeResult::Reply(Box::new(reply)),
+                    Err(refusal) => ServeResult::Refused(refusal),
+                },
+                Dispatch::Internal => ServeResult::Refused(Refusal::not_served()),
+            },
         },
-        Dispatch::Internal => ServeResult::Refused(Refusal::not_served()),
+        (Work::Query { query, .. }, Host { asker: Some(asker), .. }) => {
+            match exec::put(asker.as_ref(), query).await {
+                Ok(response) => ServeResult::Response(Box::new(response)),
+                Err(refusal) => ServeResult::Refused(refusal),
+            }
+        }
+        _ => ServeResult::Refused(Refusal::not_served()),
     }
 }
 
@@ -131,18 +163,5 @@ impl ShellSink for Sink<'_> {
         Box::pin(async move {
             let _ = self.report.send(Report::Shell(self.key, event)).await;
         })
-    }
-}
-
-/// Tells the session what `ExecHandler` serves.
-pub(crate) struct ServesExecs(pub(crate) Arc<dyn ExecHandler>);
-
-impl Serves for ServesExecs {
-    fn exec(&self, case: &Case) -> bool {
-        self.0.serves(case)
-    }
-
-    fn query(&self, _: &Query) -> bool {
-        false
     }
 }

@@ -9,15 +9,18 @@ use tokio::sync::oneshot;
 use crate::context::ToolResult;
 use crate::conversation::Conversation;
 use crate::error::Result;
+use crate::proto::conversation_action::Action;
 
 use super::batch::{Batch, BatchLimits};
 
-/// Answers to tool calls, on their way to the session.
-pub(crate) struct Answer {
-    pub(crate) results: Vec<ToolResult>,
-    /// Whether all calls that were handed out must be answered.
-    pub(crate) all: bool,
-    pub(crate) reply: oneshot::Sender<Result<()>>,
+/// What the consumer says into the run, and where the session's opinion of it goes.
+pub(crate) enum Command {
+    /// Answers to tool calls; the flag: all that were handed out must be answered.
+    Answer(Vec<ToolResult>, bool, oneshot::Sender<Result<()>>),
+    /// A user message into the turn.
+    Say(String, oneshot::Sender<Result<String>>),
+    /// An action into the turn.
+    Act(Box<Action>, oneshot::Sender<Result<()>>),
 }
 
 /// What the consumer wants of the task.
@@ -43,7 +46,7 @@ pub(crate) struct Queue {
 struct State {
     batch: Batch,
     wishes: Wishes,
-    answers: VecDeque<Answer>,
+    commands: VecDeque<Command>,
     /// The task is over; nothing comes after `batch`.
     closed: bool,
     conversation: Option<Conversation>,
@@ -65,16 +68,16 @@ impl Mailbox {
 
     // The task's side.
 
-    /// What is wanted. The task is woken when that changes, or when an answer comes.
+    /// What is wanted. The task is woken when that changes, or when a command comes.
     pub(crate) fn look(&self, cx: &Context<'_>) -> Wishes {
         let mut state = self.lock();
         register(&mut state.task, cx);
         state.wishes
     }
 
-    /// The next answer; to be asked for only while there is room to write it.
-    pub(crate) fn take_answer(&self) -> Option<Answer> {
-        self.lock().answers.pop_front()
+    /// The next command; to be asked for only while there is room to write it.
+    pub(crate) fn take_command(&self) -> Option<Command> {
+        self.lock().commands.pop_front()
     }
 
     /// Hands events over, wakes the consumer when it had none, and says how many wait.
@@ -107,10 +110,10 @@ impl Mailbox {
         state.closed = true;
         state.batch.append(events);
         state.conversation = Some(conversation);
-        let answers = std::mem::take(&mut state.answers);
+        let commands = std::mem::take(&mut state.commands);
         let consumer = state.consumer.take();
         drop(state);
-        drop(answers);
+        drop(commands);
         if let Some(consumer) = consumer {
             consumer.wake();
         }
@@ -144,19 +147,18 @@ impl Mailbox {
         self.lock().conversation.take()
     }
 
-    /// Gives `answer` to the task; back when the run is over.
-    pub(crate) fn put_answer(&self, answer: Answer) -> Result<(), Answer> {
+    /// Gives `command` to the task. One that comes too late is dropped, and its reply with it.
+    pub(crate) fn put_command(&self, command: Command) {
         let mut state = self.lock();
         if state.closed {
-            return Err(answer);
+            return;
         }
-        state.answers.push_back(answer);
+        state.commands.push_back(command);
         let task = state.task.take();
         drop(state);
         if let Some(task) = task {
             task.wake();
         }
-        Ok(())
     }
 
     /// Adds to the wishes.

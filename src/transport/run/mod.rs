@@ -17,13 +17,14 @@ use tokio_stream::Stream;
 use crate::context::ToolResult;
 use crate::conversation::Conversation;
 use crate::error::{Error, Result};
+use crate::proto::conversation_action::Action;
 use crate::run::{Ended, Event, EventRef};
 
 use batch::Batch;
-use mailbox::{Answer, Wishes};
+use mailbox::{Command, Wishes};
 
 pub(crate) use batch::BatchLimits;
-pub(crate) use handlers::{Handlers, ServesExecs};
+pub(crate) use handlers::{Handlers, Host};
 pub(crate) use link::Opening;
 pub(crate) use mailbox::Mailbox;
 pub(crate) use task::{Task, TaskLimits};
@@ -128,6 +129,24 @@ impl Run {
         self.mailbox.answer(results, false).await
     }
 
+    /// Sends a user message into the running turn, and gives its id: the service's acknowledgement
+    /// carries it.
+    ///
+    /// # Errors
+    /// [`Kind::InvalidRequest`](crate::error::Kind::InvalidRequest) when the turn is over.
+    pub async fn say(&self, text: impl Into<String>) -> Result<String> {
+        self.mailbox.say(text.into()).await
+    }
+
+    /// Sends an action into the running turn: a summary, a shell command, a plan, the late answer
+    /// to a question.
+    ///
+    /// # Errors
+    /// As [`Run::say`].
+    pub async fn act(&self, action: Action) -> Result<()> {
+        self.mailbox.act(action).await
+    }
+
     /// Stops the run: tells the service, then resets the stream. The last event says
     /// [`Kind::Cancelled`](crate::error::Kind::Cancelled). Does nothing when the run is over.
     pub fn cancel(&self) {
@@ -156,7 +175,7 @@ fn note_end(ended: &mut Option<Ended>, event: &EventRef<'_>) {
 }
 
 fn over() -> Error {
-    Error::invalid("the run is over; the answer came too late")
+    Error::invalid("the run is over; that came too late")
 }
 
 impl RunHandle {
@@ -176,6 +195,22 @@ impl RunHandle {
         self.mailbox.answer(results, false).await
     }
 
+    /// As [`Run::say`].
+    ///
+    /// # Errors
+    /// As [`Run::say`].
+    pub async fn say(&self, text: impl Into<String>) -> Result<String> {
+        self.mailbox.say(text.into()).await
+    }
+
+    /// As [`Run::act`].
+    ///
+    /// # Errors
+    /// As [`Run::say`].
+    pub async fn act(&self, action: Action) -> Result<()> {
+        self.mailbox.act(action).await
+    }
+
     /// As [`Run::cancel`].
     pub fn cancel(&self) {
         self.mailbox.wish(Wishes { cancel: true, gone: false });
@@ -184,8 +219,23 @@ impl RunHandle {
 
 impl Mailbox {
     async fn answer(&self, results: Vec<ToolResult>, all: bool) -> Result<()> {
+        self.ask(|reply| Command::Answer(results, all, reply)).await
+    }
+
+    async fn say(&self, text: String) -> Result<String> {
+        self.ask(|reply| Command::Say(text, reply)).await
+    }
+
+    async fn act(&self, action: Action) -> Result<()> {
+        self.ask(|reply| Command::Act(Box::new(action), reply)).await
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command,
+    ) -> Result<T> {
         let (reply, answered) = oneshot::channel();
-        self.put_answer(Answer { results, all, reply }).map_err(|_| over())?;
+        self.put_command(command(reply));
         answered.await.unwrap_or_else(|_| Err(over()))
     }
 }

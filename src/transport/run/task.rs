@@ -15,9 +15,9 @@ use crate::error::{Blame, Error, Kind};
 use crate::run::{Event, EventRef, FLUSH_LIMIT, Flow, Output, Polled, Session};
 
 use super::batch::{Batch, BatchLimits};
-use super::handlers::{Handlers, Report};
+use super::handlers::{Handlers, Host, Report};
 use super::link::{Link, Opening};
-use super::mailbox::Mailbox;
+use super::mailbox::{Command, Mailbox};
 
 /// Drives one run; a future to be spawned. Dropped early (the runtime shuts down), it tells the
 /// consumer so: nobody hangs (FAULTS M77b).
@@ -183,7 +183,7 @@ impl Io {
         if wishes.cancel || wishes.gone {
             session.cancel(now);
         }
-        // Answers are taken one at a time, and only when those before have left this queue: memory
+        // Commands are taken one at a time, and only when those before have left this queue: memory
         // stays bounded when a peer stops reading (FAULTS M70).
         if !self.outgoing.is_empty() || session.is_over() {
             return false;
@@ -195,14 +195,8 @@ impl Io {
             }
             return true;
         }
-        let Some(answer) = self.mailbox.take_answer() else { return false };
-        let result = if answer.all {
-            session.answer(&answer.results, now)
-        } else {
-            session.answer_some(&answer.results, now)
-        };
-        // The caller may have gone away meanwhile; the answer counts all the same.
-        let _ = answer.reply.send(result);
+        let Some(command) = self.mailbox.take_command() else { return false };
+        obey(session, command, now);
         true
     }
 
@@ -344,7 +338,7 @@ impl Io {
                 Output::Wait(_) => break,
             }
         }
-        self.handlers = Handlers::new(None);
+        self.handlers = Handlers::new(Host::default());
         if let Way::Open(link) = std::mem::replace(&mut self.way, Way::Gone) {
             let until = Box::pin(sleep_until(Instant::now() + FLUSH_LIMIT));
             self.way = Way::Leaving(link, Farewell { finish, reset, until });
@@ -365,6 +359,24 @@ impl Io {
             self.way = Way::Gone;
         }
         Poll::Ready(())
+    }
+}
+
+/// Whether the caller still waits for the reply or not, the command counts.
+fn obey(session: &mut Session, command: Command, now: std::time::Instant) {
+    match command {
+        Command::Answer(results, true, reply) => {
+            let _ = reply.send(session.answer(&results, now));
+        }
+        Command::Answer(results, false, reply) => {
+            let _ = reply.send(session.answer_some(&results, now));
+        }
+        Command::Say(text, reply) => {
+            let _ = reply.send(session.say(&text, now));
+        }
+        Command::Act(action, reply) => {
+            let _ = reply.send(session.act(*action, now));
+        }
     }
 }
 
