@@ -1,12 +1,18 @@
 //! The client over real sockets on loopback: connecting, streaming, answering, ending.
 //!
-//! The peer of these tests (`transport/peer.rs`) is a bare HTTP/2 server that does what a test
-//! says, so that it can be wrong in every way.
+//! The peer of most of these tests (`transport/peer.rs`) is a bare HTTP/2 server that does what a
+//! test says, so that it can be wrong in every way.
 #![cfg(all(feature = "client", feature = "server"))]
 
+#[path = "transport/clock.rs"]
+mod clock;
 #[path = "transport/connecting.rs"]
 mod connecting;
+#[path = "transport/hosting.rs"]
+mod hosting;
 #[path = "transport/peer.rs"]
 mod peer;
 #[path = "transport/runs.rs"]
 mod runs;
+#[path = "transport/unary.rs"]
+mod unary;

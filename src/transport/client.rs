@@ -79,11 +79,12 @@ impl Shared {
         unary_limit: Duration,
         http2: &Http2Config,
     ) -> Self {
+        let window = usize::try_from(http2.stream_window).unwrap_or(usize::MAX);
         // A batch is being read, one waits, one is being filled, and the one that waits may take up
-        // the last: so a quarter each keeps the sum.
-        let batch =
-            BatchLimits { bytes: (queue.bytes / 4).max(1), events: (queue.events / 4).max(1) };
-        let credit_due = usize::try_from(http2.stream_window / 8).unwrap_or(usize::MAX);
+        // the last: so a quarter each keeps the sum. Half the window is left for bytes behind it.
+        let bytes = (queue.bytes / 4).min(window / 2).max(1);
+        let batch = BatchLimits { bytes, events: (queue.events / 4).max(1) };
+        let credit_due = (window / 8).max(1);
         let limits = TaskLimits { batch, credit_due };
         Self { runs, unary, headers, options, limits, unary_limit }
     }

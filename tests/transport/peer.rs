@@ -136,7 +136,7 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    fn new(accepted: Accepted) -> Self {
+    pub(crate) fn new(accepted: Accepted) -> Self {
         Self {
             head: accepted.head,
             body: accepted.body,
@@ -172,22 +172,44 @@ impl Call {
                     other => return other,
                 }
             }
-            let chunk = match self.body.next().await {
-                Some(Ok(chunk)) => chunk,
-                Some(Err(lost)) => {
-                    self.ended = Some(Err(lost));
-                    return None;
-                }
-                None => {
-                    self.ended = Some(Ok(()));
-                    return None;
-                }
-            };
-            let mut rest = &chunk[..];
-            while let Some(envelope) = self.decoder.next(&mut rest).unwrap() {
-                let Envelope::Message(payload) = envelope else { panic!("no end-stream upwards") };
-                self.messages.push_back(AgentClientMessage::decode(payload).unwrap());
+            if !self.fill().await {
+                return None;
             }
+        }
+    }
+
+    /// Takes the next chunk in. False when the client's side is over.
+    async fn fill(&mut self) -> bool {
+        let chunk = match self.body.next().await {
+            Some(Ok(chunk)) => chunk,
+            Some(Err(lost)) => {
+                self.ended = Some(Err(lost));
+                return false;
+            }
+            None => {
+                self.ended = Some(Ok(()));
+                return false;
+            }
+        };
+        let mut rest = &chunk[..];
+        while let Some(envelope) = self.decoder.next(&mut rest).unwrap() {
+            let Envelope::Message(payload) = envelope else { panic!("no end-stream upwards") };
+            self.messages.push_back(AgentClientMessage::decode(payload).unwrap());
+        }
+        true
+    }
+
+    /// Waits for a heartbeat of the client; anything else is kept for [`Call::next`].
+    pub(crate) async fn heartbeat_came(&mut self) {
+        let beat = |message: &AgentClientMessage| {
+            matches!(message.message, Some(FromClient::ClientHeartbeat(_)))
+        };
+        loop {
+            if let Some(at) = self.messages.iter().position(beat) {
+                self.messages.remove(at);
+                return;
+            }
+            assert!(self.fill().await, "the client is gone");
         }
     }
 

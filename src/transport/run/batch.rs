@@ -50,7 +50,7 @@ impl Batch {
     }
 
     /// Bytes that the events hold, roughly.
-    fn weight(&self) -> usize {
+    pub(crate) fn weight(&self) -> usize {
         self.text.len() + self.cold_weight + self.slots.len() * size_of::<Slot>()
     }
 

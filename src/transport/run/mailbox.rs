@@ -36,8 +36,8 @@ pub(crate) struct Wishes {
 pub(crate) struct Queue {
     /// The consumer had taken everything that was published before.
     pub(crate) was_taken: bool,
-    /// Nothing waits for it now.
-    pub(crate) is_empty: bool,
+    /// Bytes that wait for it now, roughly; 0 when nothing does.
+    pub(crate) weight: usize,
     /// As much waits as may.
     pub(crate) is_full: bool,
 }
@@ -89,12 +89,12 @@ impl Mailbox {
             state.batch.append(events);
             consumer = if was_taken { state.consumer.take() } else { None };
         }
-        let (is_empty, is_full) = (state.batch.is_empty(), state.batch.is_full(limits));
+        let (weight, is_full) = (state.batch.weight(), state.batch.is_full(limits));
         drop(state);
         if let Some(consumer) = consumer {
             consumer.wake();
         }
-        Queue { was_taken, is_empty, is_full }
+        Queue { was_taken, weight, is_full }
     }
 
     /// Asks to be woken when what waits is taken. False when that has happened already.

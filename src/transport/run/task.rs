@@ -38,6 +38,9 @@ struct Io {
     handlers: Handlers,
     /// Events about to be published; empty between rounds.
     filling: Batch,
+    /// As many events wait as may: nothing is decoded, so that bytes wait in the session, which
+    /// then knows that it is not the service that is silent.
+    full: bool,
     credit: Credit,
     /// When the session wants to be called, and the sleep until then.
     wake_at: Option<std::time::Instant>,
@@ -73,6 +76,8 @@ struct Credit {
     in_session: usize,
     /// Decoded, with events that the consumer has not taken.
     in_batch: usize,
+    /// Done with, until it is worth an update of the window.
+    owed: usize,
     /// The session stopped before it had decoded everything.
     stopped: bool,
     /// Something was read after that: the session knows that bytes wait, and no more are read.
@@ -84,9 +89,9 @@ struct Credit {
 pub(crate) struct TaskLimits {
     /// Events that may wait for the consumer.
     pub(crate) batch: BatchLimits,
-    /// Decoded bytes that wait for the consumer before the task asks to be woken when they are
-    /// taken; below that, credit is given back whenever the task runs anyway. A part of the
-    /// stream's window, so that the peer never runs out.
+    /// Bytes that are given back to the peer's window at a time. With as many waiting for the
+    /// consumer, the task asks to be woken when they are taken. A part of the stream's window, so
+    /// that the peer never runs out.
     pub(crate) credit_due: usize,
 }
 
@@ -106,6 +111,7 @@ impl Task {
             outgoing: VecDeque::new(),
             handlers,
             filling: Batch::default(),
+            full: false,
             credit: Credit::default(),
             wake_at: None,
             sleep: Box::pin(sleep_until(Instant::now())),
@@ -227,43 +233,57 @@ impl Io {
         }
     }
 
-    /// Events of the session into the mailbox, as many as may wait there; window credit for what
-    /// the consumer has taken.
+    /// Events of the session into the mailbox, as many as may wait there.
     fn pump(&mut self, session: &mut Session, now: std::time::Instant) -> Polled {
+        if self.full {
+            self.publish();
+        }
+        if self.full && !session.is_over() {
+            self.credit.stopped = true;
+            return Polled::Stopped;
+        }
         let (filling, limits) = (&mut self.filling, &self.limits);
-        let full = self.credit.stopped && self.mailbox.publish(filling, limits).is_full;
-        let mut polled = Polled::Stopped;
-        while polled == Polled::Stopped && (!full || session.is_over()) {
-            polled = session.poll_events(now, |event: EventRef<'_>| {
+        let polled = loop {
+            let polled = session.poll_events(now, |event: EventRef<'_>| {
                 filling.push(event);
                 if filling.is_full(limits) { Flow::Stop } else { Flow::Continue }
             });
             // A run that is over hands out all it has; there is nothing to hold back any more.
-            if !session.is_over() {
-                break;
+            if polled != Polled::Stopped || !session.is_over() {
+                break polled;
             }
-        }
+        };
         if polled == Polled::Ended {
             return polled;
         }
-        let queue = self.mailbox.publish(filling, limits);
         self.credit.stopped = polled != Polled::Drained;
         self.credit.held &= self.credit.stopped;
-        let mut taken = 0;
-        if queue.was_taken {
-            taken += std::mem::take(&mut self.credit.in_batch);
-        }
-        if polled == Polled::Drained {
-            let decoded = std::mem::take(&mut self.credit.in_session);
-            *(if queue.is_empty { &mut taken } else { &mut self.credit.in_batch }) += decoded;
-        }
-        if self.credit.in_batch >= self.credit_due && !self.mailbox.wait_until_taken() {
-            taken += std::mem::take(&mut self.credit.in_batch);
-        }
-        if let Way::Open(link) = &mut self.way {
-            link.release(taken);
-        }
+        self.publish();
         polled
+    }
+
+    /// Hands the events over, and settles the peer's window: back goes what the consumer has taken,
+    /// and what came to nothing that waits for it.
+    fn publish(&mut self) {
+        let queue = self.mailbox.publish(&mut self.filling, &self.limits);
+        self.full = queue.is_full;
+        let credit = &mut self.credit;
+        if queue.was_taken {
+            credit.owed += std::mem::take(&mut credit.in_batch);
+        }
+        if !credit.stopped {
+            credit.in_batch += std::mem::take(&mut credit.in_session);
+        }
+        let waiting = credit.in_batch.min(queue.weight);
+        credit.owed += std::mem::replace(&mut credit.in_batch, waiting) - waiting;
+        if waiting >= self.credit_due && !self.mailbox.wait_until_taken() {
+            credit.owed += std::mem::take(&mut credit.in_batch);
+        }
+        if credit.owed >= self.credit_due
+            && let Way::Open(link) = &mut self.way
+        {
+            link.release(std::mem::take(&mut credit.owed));
+        }
     }
 
     /// What the session wants written goes to the stream. True when bytes left, or never will.

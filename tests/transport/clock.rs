@@ -1,0 +1,178 @@
+//! What time does to a run, on a virtual clock: an in-memory link instead of a socket.
+
+use std::time::Duration;
+
+use agentwire::error::{Kind, NetworkFault};
+use agentwire::rpc::http2::{Http2Config, ServerConnection};
+use agentwire::run::Event;
+use agentwire::transport::{BoxIo, Client, Connecting, Connector, Endpoint, Run};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::peer::Call;
+
+/// Hands every call to the test.
+struct Links(mpsc::UnboundedSender<Call>);
+
+impl Connector for Links {
+    fn connect<'a>(&'a self, _: &'a Endpoint) -> Connecting<'a> {
+        Box::pin(async move {
+            let (near, far) = tokio::io::duplex(1 << 20);
+            let calls = self.0.clone();
+            tokio::spawn(async move {
+                let mut config = Http2Config::server();
+                // A peer of endless patience: what gives up in these tests is this side.
+                config.write_stall = Duration::from_secs(100_000);
+                let mut connection = ServerConnection::handshake(far, config).await.unwrap();
+                while let Ok(accepted) = connection.accept().await {
+                    let _ = calls.send(Call::new(accepted));
+                }
+            });
+            let io: BoxIo = Box::new(near);
+            Ok(io)
+        })
+    }
+}
+
+async fn run(client: &Client, calls: &mut mpsc::UnboundedReceiver<Call>) -> (Run, Call) {
+    let run = client.prompt("hello").model("composer-2").start().await.unwrap();
+    let call = calls.recv().await.unwrap();
+    (run, call)
+}
+
+fn client() -> (Client, mpsc::UnboundedReceiver<Call>) {
+    let (give, calls) = mpsc::unbounded_channel();
+    (Client::builder().connector(Links(give)).build().unwrap(), calls)
+}
+
+async fn ended(mut run: Run) -> agentwire::Error {
+    while let Some(event) = run.next().await {
+        if let Event::Ended(ended) = event {
+            return ended.unwrap_err();
+        }
+    }
+    panic!("no end")
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_go_out_every_five_seconds_while_the_consumer_sleeps() {
+    let (client, mut calls) = client();
+    let (run, mut call) = run(&client, &mut calls).await;
+    call.next().await;
+    call.accept();
+    let start = Instant::now();
+    // A service that is alive sends heartbeats too; nobody reads the events of this run.
+    let mut ours = Vec::new();
+    while ours.len() < 12 {
+        tokio::select! {
+            () = call.heartbeat_came() => ours.push(start.elapsed().as_secs_f64()),
+            () = tokio::time::sleep(Duration::from_secs(10)) => panic!("no heartbeat: {ours:?}"),
+        }
+        call.text("still here").await;
+    }
+    for pair in ours.windows(2) {
+        assert!((4.0..=6.0).contains(&(pair[1] - pair[0])), "{ours:?}");
+    }
+    drop(run);
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_ends_a_run_after_its_limit_and_not_before() {
+    let (client, mut calls) = client();
+    let (run, mut call) = run(&client, &mut calls).await;
+    call.next().await;
+    call.accept();
+    call.text("then nothing").await;
+    let start = Instant::now();
+    let error = ended(run).await;
+    assert_eq!(error.kind(), &Kind::Network(NetworkFault::Stalled), "{error}");
+    let took = start.elapsed().as_secs();
+    assert!((119..=121).contains(&took), "{took} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_never_begins_ends_a_run() {
+    let (client, mut calls) = client();
+    let start = Instant::now();
+    let (run, _call) = run(&client, &mut calls).await;
+    let error = ended(run).await;
+    assert_eq!(error.kind(), &Kind::Network(NetworkFault::Stalled), "{error}");
+    let took = start.elapsed().as_secs();
+    assert!((59..=61).contains(&took), "{took} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_counts_from_the_start_whatever_happens() {
+    let (client, mut calls) = client();
+    let start = Instant::now();
+    let prompt = client.prompt("hello").model("m").deadline(Duration::from_secs(20));
+    let run = prompt.start().await.unwrap();
+    let mut call = calls.recv().await.unwrap();
+    let talking = tokio::spawn(async move {
+        call.accept();
+        loop {
+            call.text("more").await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
+    let error = ended(run).await;
+    talking.abort();
+    assert_eq!(error.kind(), &Kind::DeadlineExceeded, "{error}");
+    assert_eq!(start.elapsed().as_secs(), 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_sleeps_is_not_the_services_silence() {
+    let (client, mut calls) = client();
+    let (mut run, mut call) = run(&client, &mut calls).await;
+    call.next().await;
+    call.accept();
+    // More than may wait anywhere on this side: the service is held up.
+    let talking = tokio::spawn(async move {
+        for _ in 0..200 {
+            call.text(&"x".repeat(64 << 10)).await;
+        }
+        call.turn_ended().await;
+        call.end("{}").await;
+        call.linger().await;
+    });
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    let mut text = 0;
+    while let Some(event) = run.next().await {
+        match event {
+            Event::Text(delta) => text += delta.len(),
+            Event::Ended(ended) => assert!(ended.is_ok(), "{ended:?}"),
+            _ => {}
+        }
+    }
+    assert_eq!(text, 200 * (64 << 10));
+    talking.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dial_that_takes_its_time_can_be_cancelled() {
+    struct Never;
+    impl Connector for Never {
+        fn connect<'a>(&'a self, _: &'a Endpoint) -> Connecting<'a> {
+            Box::pin(std::future::pending())
+        }
+    }
+    let client = Client::builder().connector(Never).build().unwrap();
+    let run = client.prompt("x").model("m").start().await.unwrap();
+    let start = Instant::now();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    run.cancel();
+    let (ended, _) = run.finish().await;
+    assert_eq!(ended.unwrap_err().kind(), &Kind::Cancelled);
+    assert_eq!(start.elapsed(), Duration::from_secs(3));
+    // And one that nobody cancels ends with the limit for the first byte.
+    let run = client.prompt("x").model("m").start().await.unwrap();
+    let start = Instant::now();
+    let error = ended_error(run.finish().await.0);
+    assert_eq!(error.kind(), &Kind::Network(NetworkFault::Stalled), "{error}");
+    assert_eq!(start.elapsed().as_secs(), 60);
+}
+
+fn ended_error(ended: agentwire::run::Ended) -> agentwire::Error {
+    ended.expect_err("no connection, no answer")
+}
