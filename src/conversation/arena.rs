@@ -57,6 +57,7 @@ impl Arena {
 
     /// Puts all blobs into the store; they share the two buffers.
     pub(crate) fn store(self, blobs: &mut BlobStore) {
+        blobs.reserve_own(self.messages.len() + self.texts.len());
         let written = self.protobuf.len();
         let protobuf = self.protobuf.finish();
         for (id, marks) in self.messages {

@@ -175,6 +175,11 @@ impl BlobStore {
         self.peer.iter().map(|(id, data)| (&id[..], data))
     }
 
+    /// Makes room for so many more blobs of ours.
+    pub(crate) fn reserve_own(&mut self, more: usize) {
+        self.own.reserve(more);
+    }
+
     /// Keeps a blob that we made, or takes one back that was retired.
     pub(crate) fn insert_own(&mut self, id: BlobId, data: Bytes) {
         let before = self.own.insert(id, Own { data, retired: false });

@@ -189,8 +189,9 @@ fn part_size(part: &Part) -> usize {
     }
 }
 
-/// Bytes that a message needs as JSON, if nothing has to be escaped.
-fn json_size(message: &Message) -> usize {
+/// Bytes that a message needs as JSON, if nothing has to be escaped, and about what it needs as
+/// protobuf.
+pub(super) fn message_size(message: &Message) -> usize {
     let part = |part: &Part| match part {
         Part::Text { text } => text.len() + 32,
         Part::Image(image) => image.data.len() + 96,
@@ -237,7 +238,7 @@ impl Known {
     /// Room for the blobs of what is new in the history.
     fn arena(&self, history: &[Arc<Message>], turns: bool) -> Arena {
         let size = |from: usize| {
-            history.iter().skip(from).map(|message| json_size(message)).sum::<usize>()
+            history.iter().skip(from).map(|message| message_size(message)).sum::<usize>()
         };
         let protobuf = if turns { size(self.turned) } else { 0 };
         Arena::new(protobuf + FRAMING, size(self.messages.len()) + FRAMING)

@@ -8,6 +8,7 @@ use super::Conversation;
 use super::arena::Arena;
 use super::blobs::BlobId;
 use super::encode::{EncodedRun, FRAMING, Sent};
+use super::full::message_size;
 use super::turns::{Style, Turn};
 use crate::codec::back::Back;
 use crate::codec::image;
@@ -33,7 +34,11 @@ pub(super) fn encode(
     let tools =
         conversation.tool_context(&context.tools, None, &request.naming, Keys::Reference)?;
 
-    let mut arena = Arena::new(FRAMING, FRAMING);
+    let size = match &conversation.checkpoint {
+        Some(_) => 0,
+        None => context.messages.iter().map(|message| message_size(message) + 256).sum::<usize>(),
+    };
+    let mut arena = Arena::new(size + FRAMING, FRAMING);
     let system = context.system_prompt.as_deref().unwrap_or_default();
     let system = arena.json(|out| {
         reference_system(out, system);
