@@ -1,6 +1,13 @@
 //! Every exec and every query the protocol knows, and some it does not: one answer, one close, in
 //! order, with the ids that were sent, in time (PROTOCOL 3, issue "everything that asks").
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on"
+)]
+
 #[path = "session/rig.rs"]
 #[allow(dead_code, reason = "shared with tests/session.rs")]
 mod rig;
@@ -195,7 +202,8 @@ fn every_exec_can_be_served_and_is_closed_once() {
 
 #[test]
 fn handlers_that_refuse_fail_or_take_too_long_leave_no_exec_open() {
-    let results: [(&str, fn(&mut Rig)); 4] = [
+    type Act = fn(&mut Rig);
+    let results: [(&str, Act); 4] = [
         ("refused", |rig| {
             let refusal = Refusal::because("ask for read access");
             let key = rig.tasks[0].key;

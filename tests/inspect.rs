@@ -1,5 +1,12 @@
 //! The inspector: bytes to JSON and back to the same bytes.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on"
+)]
+
 #[path = "inspect/messages.rs"]
 mod messages;
 #[path = "inspect/soup.rs"]

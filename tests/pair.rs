@@ -1,5 +1,12 @@
 //! The client machine against the server machine, over a link that re-chunks, delays and cuts.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on"
+)]
+
 #[path = "pair/link.rs"]
 mod link;
 
@@ -47,7 +54,7 @@ fn weather(seed: u64) -> Weather {
         seed,
         piece: 1 + seed % 40,
         delay: Duration::from_millis(seed % 7 * 30),
-        rest_every: (seed % 3 == 0).then_some(2),
+        rest_every: seed.is_multiple_of(3).then_some(2),
         cut_after: None,
     }
 }

@@ -2,6 +2,13 @@
 //!
 //! `AGENTWIRE_REGENERATE=1 cargo test -p agentwire --test schema` writes the generated files.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on"
+)]
+
 #[path = "schema/generate.rs"]
 mod generate;
 #[path = "schema/reflection.rs"]

@@ -1,5 +1,12 @@
 //! Transcripts of one run on a virtual clock: no socket, no sleep (PROTOCOL 3).
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on"
+)]
+
 #[path = "session/rig.rs"]
 mod rig;
 
@@ -215,7 +222,7 @@ fn an_answer_that_does_not_fit_is_refused_before_anything_is_written() {
         rig.turn();
         assert_eq!(rig.take_sent(), [""; 0]);
     }
-    rig.session.answer_some(&[a.clone()], rig.now).unwrap();
+    rig.session.answer_some(std::slice::from_ref(&a), rig.now).unwrap();
     let error = rig.session.answer(&[a, b.clone()], rig.now).unwrap_err();
     assert!(error.to_string().contains("already"), "{error}");
     rig.session.answer(&[b], rig.now).unwrap();
@@ -524,7 +531,8 @@ fn an_endless_error_body_is_cut() {
 
 #[test]
 fn a_checkpoint_is_kept_through_every_end_but_not_found() {
-    let ends: [(&str, fn(&mut Rig)); 4] = [
+    type End = fn(&mut Rig);
+    let ends: [(&str, End); 4] = [
         ("cut", |rig| rig.session.handle_lost(Error::network(NetworkFault::Cut, "cut"), rig.now)),
         ("cancel", |rig| rig.session.cancel(rig.now)),
         ("stated", |rig| {
@@ -596,7 +604,7 @@ fn the_request_is_refused_before_anything_happens_and_the_conversation_comes_bac
         Box::new(agentwire::ids::CountingIds::hex()),
         Rig::streaming().now,
     );
-    let (error, conversation) = *result.err().expect("refused");
+    let (error, conversation) = *result.expect_err("refused");
     assert_eq!(*error.kind(), Kind::InvalidRequest);
     assert!(!error.to_string().contains("evil"));
     assert_eq!(conversation.id(), Some("conv"));

@@ -1,5 +1,12 @@
 //! Properties of the run machine over random input. The bodies are the fuzz bodies.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on"
+)]
+
 use agentwire::run::fuzz::{session_operations, session_split};
 use proptest::prelude::*;
 

@@ -24,19 +24,19 @@ impl Core {
         };
         let action =
             UserMessageAction { user_message: Some(user_message), ..UserMessageAction::default() };
-        self.act(Action::UserMessageAction(Box::new(action)))?;
+        self.act(&Action::UserMessageAction(Box::new(action)))?;
         Ok(message_id)
     }
 
     /// Sends an action into the running turn.
-    pub(super) fn act(&mut self, action: Action) -> Result<()> {
+    pub(super) fn act(&mut self, action: &Action) -> Result<()> {
         if self.is_over() || self.turn_has_ended() {
             return Err(Error::invalid("the turn is over; start a new run instead"));
         }
         if matches!(action, Action::CancelAction(_)) {
             self.cancel();
         } else {
-            self.outbox.send(reply::action(&action));
+            self.outbox.send(reply::action(action));
         }
         Ok(())
     }

@@ -43,6 +43,7 @@ enum Phase {
 }
 
 /// How to leave the stream.
+#[derive(Clone, Copy)]
 enum Farewell {
     /// Nothing to add: half-close, and reset if the service leaves its side open.
     Close,
@@ -380,7 +381,7 @@ impl Core {
                 self.give_up(stalled(format!("nothing came for {:?}", o.silence)));
             }
             Timer::Progress => {
-                self.give_up(stalled(format!("nothing but heartbeats came for {:?}", o.progress)))
+                self.give_up(stalled(format!("nothing but heartbeats came for {:?}", o.progress)));
             }
             Timer::Message => self.give_up(stalled(format!(
                 "a message that began {:?} ago is still not complete",

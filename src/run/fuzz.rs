@@ -75,13 +75,11 @@ pub fn session_split(body: &[u8], cuts: &[u8]) {
         (!piece.is_empty()).then(|| Bytes::copy_from_slice(piece))
     });
     let split = events_of(pieces);
-    let (Some((whole_end, whole)), Some((split_end, split))) =
-        (whole.split_last(), split.split_last())
-    else {
-        panic!("a body that ends gives at least the last event")
-    };
+    let (split_end, split) = split.split_last().unzip();
+    let (whole_end, whole) = whole.split_last().unzip();
+    assert!(whole_end.is_some(), "a body that ends gives at least the last event");
     assert_eq!(split, whole, "the split changed what the body means");
-    if !is_late_data(whole_end) && !is_late_data(split_end) {
+    if !whole_end.is_some_and(is_late_data) && !split_end.is_some_and(is_late_data) {
         assert_eq!(split_end, whole_end, "the split changed how the run ends");
     }
 }

@@ -33,13 +33,13 @@ impl Core {
         self.message_completed(!matches!(incoming, Incoming::Heartbeat));
         match incoming {
             Incoming::Text(text) => {
-                self.before_content(&text, now, emit);
+                self.before_content(matches!(text, Cow::Owned(_)), now, emit);
                 if !text.is_empty() {
                     emit(EventRef::Text(&text));
                 }
             }
             Incoming::Thinking(text) => {
-                self.before_content(&text, now, emit);
+                self.before_content(matches!(text, Cow::Owned(_)), now, emit);
                 if !text.is_empty() {
                     emit(EventRef::Thinking(&text));
                 }
@@ -58,14 +58,14 @@ impl Core {
     /// Content after tool calls means that the batch is complete; replaced bytes are owned up to.
     fn before_content(
         &mut self,
-        text: &Cow<'_, str>,
+        replaced: bool,
         now: Instant,
         emit: &mut impl FnMut(EventRef<'_>),
     ) {
         if let Some(event) = self.hand_out(now) {
             emit(EventRef::Other(event));
         }
-        if matches!(text, Cow::Owned(_)) {
+        if replaced {
             emit(EventRef::Other(Event::Notice(Notice::Utf8Replaced)));
         }
     }

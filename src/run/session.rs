@@ -156,7 +156,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::say`].
-    pub fn act(&mut self, action: Action, _now: Instant) -> Result<()> {
+    pub fn act(&mut self, action: &Action, _now: Instant) -> Result<()> {
         self.core.act(action)
     }
 

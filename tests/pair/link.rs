@@ -219,7 +219,7 @@ impl Pair {
             let polled = self.client.poll_events(self.now, |event| {
                 events.push(event.to_event());
                 *taken += 1;
-                if *taken % every == 0 { Flow::Stop } else { Flow::Continue }
+                if taken.is_multiple_of(every) { Flow::Stop } else { Flow::Continue }
             });
             self.over = polled == Polled::Ended;
             if polled == Polled::Stopped {
