@@ -197,7 +197,7 @@ mod tests {
             assert_eq!(result.err().map(|error| error.code()), *expected, "{list:?}");
         }
         let evil = headers(&[(ct, STREAM), ("connect-content-encoding", "a\u{9f}\u{e4}")]);
-        let error = check_answer(Shape::Stream, &evil, true).unwrap_err();
+        let error = check_answer(Stream, &evil, true).unwrap_err();
         assert!(error.to_string().is_ascii(), "{error}");
     }
 

@@ -223,14 +223,14 @@ impl Session {
                 }
                 return Polled::Drained;
             };
-            if self.decode_chunk(chunk, now, sink) == Flow::Stop && !self.core.is_over() {
+            if self.decode_chunk(&chunk, now, sink) == Flow::Stop && !self.core.is_over() {
                 return Polled::Stopped;
             }
         }
     }
 
     /// Handles the messages of one chunk; puts back what it did not get to.
-    fn decode_chunk<S>(&mut self, chunk: Bytes, now: Instant, sink: &mut S) -> Flow
+    fn decode_chunk<S>(&mut self, chunk: &Bytes, now: Instant, sink: &mut S) -> Flow
     where
         S: FnMut(EventRef<'_>) -> Flow,
     {
@@ -245,7 +245,7 @@ impl Session {
                 stop.set(true);
             }
         };
-        let mut rest: &[u8] = &chunk;
+        let mut rest: &[u8] = chunk;
         loop {
             match decoder.next(&mut rest) {
                 Ok(Some(Envelope::Message(payload))) => core.message(payload, now, &mut emit),
