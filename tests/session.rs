@@ -49,10 +49,7 @@ fn checkpoint(used: u32) -> Server {
 fn a_turn_streams_and_ends() {
     let mut rig = Rig::streaming();
     assert_eq!(rig.take_sent(), ["run"]);
-    rig.update(Update::ThinkingDelta(ThinkingDeltaUpdate {
-        text: "hm".into(),
-        ..Default::default()
-    }));
+    rig.update(Update::ThinkingDelta(ThinkingDeltaUpdate { text: "hm".into() }));
     rig.text("Hel");
     rig.text("");
     rig.text("lo");

@@ -2,6 +2,13 @@
 //!
 //! The peer of most of these tests (`transport/peer.rs`) is a bare HTTP/2 server that does what a
 //! test says, so that it can be wrong in every way.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on; the hang guards read the clock"
+)]
 #![cfg(all(feature = "client", feature = "server"))]
 
 #[path = "transport/clock.rs"]

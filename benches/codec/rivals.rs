@@ -143,7 +143,6 @@ pub(crate) fn encode_request(context: &Context) -> (Vec<u8>, HashMap<String, Vec
         conversation_state: Some(state),
         action: Some(proto::ConversationAction {
             action: Some(conversation_action::Action::UserMessageAction(Box::new(action))),
-            ..Default::default()
         }),
         ..Default::default()
     };

@@ -161,6 +161,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::type_complexity, reason = "a table")]
     fn m41_m24_m29_answers() {
         use Shape::{Stream, Unary};
         let ct = "content-type";
@@ -202,6 +203,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::type_complexity, reason = "a table")]
     fn m100_requests() {
         let refusal = |method: Method, list: &[(&'static str, &str)]| match check_request(
             Shape::Unary,

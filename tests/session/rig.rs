@@ -296,7 +296,7 @@ fn word(message: &AgentClientMessage) -> String {
         Client::ConversationAction(_) => "cancel".into(),
         Client::KvClientMessage(kv) => match &kv.message {
             Some(kv_client_message::Message::GetBlobResult(blob)) => {
-                format!("blob {} {}", kv.id, blob.blob_data.as_ref().map_or(0, |b| b.len()))
+                format!("blob {} {}", kv.id, blob.blob_data.as_ref().map_or(0, Bytes::len))
             }
             Some(kv_client_message::Message::SetBlobResult(set)) => {
                 let word = if set.error.is_some() { "refused" } else { "stored" };

@@ -68,7 +68,7 @@ impl ExecHandler for Handler {
         Box::pin(async move {
             for line in 0..100 {
                 let data = format!("{line}\n");
-                let out = ShellStreamStdout { data, ..ShellStreamStdout::default() };
+                let out = ShellStreamStdout { data };
                 sink.send(shell_stream::Event::Stdout(out)).await;
             }
             sink.send(shell_stream::Event::Exit(ShellStreamExit::default())).await;

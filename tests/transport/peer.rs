@@ -13,7 +13,7 @@ use agentwire::proto::exec_server_message::Message as Exec;
 use agentwire::proto::interaction_update::Message as Update;
 use agentwire::proto::{
     AgentClientMessage, AgentServerMessage, ExecServerMessage, InteractionUpdate, McpArgs,
-    TextDeltaUpdate, TurnEndedUpdate,
+    TextDeltaUpdate,
 };
 use agentwire::rpc::http2::{
     Accepted, BodyReceiver, BodySender, Http2Config, Lost, ServerConnection,
@@ -247,7 +247,7 @@ impl Call {
     }
 
     pub(crate) async fn turn_ended(&mut self) {
-        self.say(update(Update::TurnEnded(Box::new(TurnEndedUpdate::default())))).await;
+        self.say(update(Update::TurnEnded(Box::default()))).await;
     }
 
     /// The end-stream and the end of the body.

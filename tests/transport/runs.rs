@@ -175,7 +175,7 @@ async fn ask_for_two_tools(mut call: Call) {
     while closed.len() < 2 {
         match call.next().await {
             Some(FromClient::ExecClientMessage(result)) => {
-                results.push((result.id, result.exec_id))
+                results.push((result.id, result.exec_id));
             }
             Some(FromClient::ExecClientControlMessage(control)) => match control.message {
                 Some(Control::StreamClose(close)) => closed.push(close.id),

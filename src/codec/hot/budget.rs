@@ -31,7 +31,6 @@ pub(super) fn check(payload: &[u8]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::codec::hot::decode;
     use crate::error::Kind;
     use crate::wire::{put_bytes, put_nested, put_str};

@@ -211,7 +211,10 @@ fn a_runtime_that_ends_during_a_dial_leaves_nobody_waiting() {
     let pool = pool(&links, 4);
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let first = runtime();
-    let waiting = first.block_on(async { std::future::ready(pool.checkout()).await });
+    // Started in the first runtime, waited for in the second.
+    let entered = first.enter();
+    let waiting = pool.checkout();
+    drop(entered);
     drop(first);
     let error = runtime().block_on(waiting).err().unwrap();
     assert_eq!(error.blame(), Blame::Local, "{error}");

@@ -395,7 +395,7 @@ fn obey(session: &mut Session, command: Command, now: std::time::Instant) {
             let _ = reply.send(session.say(&text, now));
         }
         Command::Act(action, reply) => {
-            let _ = reply.send(session.act(*action, now));
+            let _ = reply.send(session.act(&action, now));
         }
     }
 }
