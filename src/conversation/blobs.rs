@@ -7,6 +7,8 @@ use std::hash::{BuildHasherDefault, Hasher};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use super::shelf::{BlobBudget, Charge};
+
 /// Id of a blob that we made: SHA-256 of its content (PROTOCOL 4).
 pub type BlobId = [u8; 32];
 
@@ -68,6 +70,8 @@ pub struct BlobStore {
     retired_bytes: usize,
     peer: HashMap<Box<[u8]>, Bytes>,
     peer_bytes: usize,
+    own_bytes: usize,
+    charge: Option<Charge>,
     mismatches: u64,
 }
 
@@ -102,6 +106,11 @@ impl BlobStore {
         Self { limits, ..Self::default() }
     }
 
+    /// An empty store with the same limits and a part in a budget that others share.
+    pub(super) fn with_budget(self, budget: BlobBudget) -> Self {
+        Self { charge: Some(Charge::new(budget)), ..Self::new(self.limits) }
+    }
+
     /// What an id stands for; any bytes may be asked for (FAULTS M81).
     pub fn get(&self, id: &[u8]) -> Option<&Bytes> {
         let own = <&BlobId>::try_from(id).ok().and_then(|id| self.own.get(id));
@@ -131,6 +140,10 @@ impl BlobStore {
         if self.peer.len() >= self.limits.count || bytes > self.limits.total {
             return Err(BlobRefused::Full);
         }
+        let added = id.len() + data.len();
+        if !self.charge.as_mut().is_none_or(|charge| charge.take(added)) {
+            return Err(BlobRefused::Full);
+        }
         self.peer_bytes = bytes;
         let id_mismatch = Sha256::digest(data)[..] != *id;
         self.mismatches += u64::from(id_mismatch);
@@ -158,6 +171,11 @@ impl BlobStore {
         self.peer_bytes
     }
 
+    /// Bytes of all blobs, ours and the service's.
+    pub fn bytes(&self) -> usize {
+        self.own_bytes + self.peer_bytes
+    }
+
     /// Every blob, ours first, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Bytes)> {
         self.own()
@@ -182,9 +200,10 @@ impl BlobStore {
 
     /// Keeps a blob that we made, or takes one back that was retired.
     pub(crate) fn insert_own(&mut self, id: BlobId, data: Bytes) {
-        let before = self.own.insert(id, Own { data, retired: false });
-        if let Some(Own { data, retired: true }) = before {
-            self.retired_bytes -= data.len();
+        self.own_bytes += data.len();
+        if let Some(before) = self.own.insert(id, Own { data, retired: false }) {
+            self.own_bytes -= before.data.len();
+            self.retired_bytes -= if before.retired { before.data.len() } else { 0 };
         }
     }
 
@@ -201,15 +220,21 @@ impl BlobStore {
             let Some(oldest) = self.retired.pop_front() else { break };
             // One that was taken back meanwhile is in use and stays.
             if self.own.get(&oldest).is_some_and(|own| own.retired) {
-                let own = self.own.remove(&oldest);
-                self.retired_bytes -= own.map_or(0, |own| own.data.len());
+                let len = self.own.remove(&oldest).map_or(0, |own| own.data.len());
+                self.retired_bytes -= len;
+                self.own_bytes -= len;
             }
         }
     }
 
     /// Forgets everything but the limits and the count of mismatches.
     pub(crate) fn clear(&mut self) {
-        *self = Self { limits: self.limits, mismatches: self.mismatches, ..Self::default() };
+        *self = Self {
+            limits: self.limits,
+            mismatches: self.mismatches,
+            charge: self.charge.take().map(Charge::renewed),
+            ..Self::default()
+        };
     }
 }
 

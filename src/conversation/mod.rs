@@ -14,6 +14,7 @@ mod full;
 pub mod fuzz;
 pub mod id;
 mod legacy;
+mod shelf;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub use blobs::{BlobId, BlobLimits, BlobRefused, BlobStore, Stored};
 pub use calls::CallIds;
 pub use checkpoint::Checkpoint;
 pub use encode::{EncodedRun, Sent, encode_run};
+pub use shelf::{BlobBudget, Shelf, ShelfLimits};
 
 use crate::codec::call;
 use crate::codec::json::Keys;
@@ -88,6 +90,20 @@ impl Conversation {
         self.blobs = BlobStore::new(limits);
         self.full = full::Known::default();
         self
+    }
+
+    /// The same conversation with a part in a budget that others share. As with limits, set it
+    /// first.
+    #[must_use]
+    pub fn with_budget(mut self, budget: &BlobBudget) -> Self {
+        self.blobs = std::mem::take(&mut self.blobs).with_budget(budget.clone());
+        self.full = full::Known::default();
+        self
+    }
+
+    /// Bytes of the checkpoint and of all blobs.
+    pub fn size(&self) -> usize {
+        self.blobs.bytes() + self.checkpoint.as_ref().map_or(0, |c| c.raw().len())
     }
 
     /// The id, once it has one.
