@@ -111,17 +111,8 @@ impl Decoder {
         match self.splitter.next(chunk) {
             Ok(Some(Frame { flags: 0, payload })) => Ok(Some(Envelope::Message(payload))),
             Ok(Some(frame)) => {
-                let limits = self.limits;
-                let opened = open(frame, limits, &mut self.inflated, &self.redactor);
-                match opened {
-                    Ok(Opened::Plain(payload)) => Ok(Some(Envelope::Message(payload))),
-                    Ok(Opened::Inflated) => Ok(Some(Envelope::Message(&self.inflated))),
-                    Ok(Opened::End(end)) => {
-                        self.state = State::Ended;
-                        Ok(Some(Envelope::EndStream(end)))
-                    }
-                    Err(error) => Err(fail(&mut self.state, error)),
-                }
+                let (state, inflated) = (&mut self.state, &mut self.inflated);
+                special(frame, self.limits, inflated, &self.redactor, state)
             }
             Ok(None) => Ok(None),
             Err(error) => Err(fail(&mut self.state, error.into())),
@@ -161,35 +152,31 @@ fn fail(state: &mut State, error: Error) -> Error {
     error
 }
 
-/// A frame whose flags were looked at.
-enum Opened<'a> {
-    Plain(&'a [u8]),
-    Inflated,
-    End(EndStream),
-}
-
-/// Decompresses and parses what the flags ask for. The splitter refused all other flags.
-fn open<'a>(
-    frame: Frame<'a>,
+/// A frame with flags: decompressed, parsed. The splitter refused all other flags.
+#[inline(never)]
+fn special<'s>(
+    frame: Frame<'s>,
     limits: Limits,
-    inflated: &mut Vec<u8>,
+    inflated: &'s mut Vec<u8>,
     redactor: &Redactor,
-) -> Result<Opened<'a>> {
+    state: &mut State,
+) -> Result<Option<Envelope<'s>>> {
     let is_end = frame.flags & FLAG_END_STREAM != 0;
-    let is_compressed = frame.flags & FLAG_COMPRESSED != 0;
-    if is_compressed {
+    let mut payload = frame.payload;
+    if frame.flags & FLAG_COMPRESSED != 0 {
         let limit = if is_end { limits.end_stream } else { limits.decompressed };
         if inflated.capacity() > KEEP {
             *inflated = Vec::new();
         }
-        gzip::decompress(frame.payload, limit, inflated)?;
+        gzip::decompress(payload, limit, inflated).map_err(|error| fail(state, error.into()))?;
+        payload = inflated;
     }
-    match (is_end, is_compressed) {
-        (false, false) => Ok(Opened::Plain(frame.payload)),
-        (false, true) => Ok(Opened::Inflated),
-        (true, false) => EndStream::parse(frame.payload, redactor).map(Opened::End),
-        (true, true) => EndStream::parse(inflated, redactor).map(Opened::End),
+    if !is_end {
+        return Ok(Some(Envelope::Message(payload)));
     }
+    let end = EndStream::parse(payload, redactor).map_err(|error| fail(state, error))?;
+    *state = State::Ended;
+    Ok(Some(Envelope::EndStream(end)))
 }
 
 impl From<FrameError> for Error {

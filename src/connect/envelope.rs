@@ -96,26 +96,38 @@ struct Rules {
 }
 
 impl Rules {
-    /// Flags and payload length of a header that keeps the rules.
-    #[inline]
-    fn check(self, head: [u8; HEADER_LEN]) -> Result<(u8, usize), FrameError> {
-        let [flags, a, b, c, d] = head;
-        let declared = u32::from_be_bytes([a, b, c, d]) as usize;
-        if flags & self.refused != 0 {
-            return Err(FrameError::Flags { flags });
-        }
-        let limit = if flags & FLAG_END_STREAM == 0 { self.message } else { self.end_stream };
-        if declared > limit {
-            return Err(FrameError::TooLong { declared, limit });
-        }
-        Ok((flags, declared))
+    #[inline(always)]
+    const fn limit(self, flags: u8) -> usize {
+        if flags & FLAG_END_STREAM == 0 { self.message } else { self.end_stream }
     }
+
+    #[inline(always)]
+    const fn allow(self, flags: u8, declared: usize) -> bool {
+        if flags == 0 {
+            return declared <= self.message;
+        }
+        flags & self.refused == 0 && declared <= self.limit(flags)
+    }
+
+    /// Why a header is not allowed.
+    const fn refusal(self, flags: u8, declared: usize) -> FrameError {
+        if flags & self.refused != 0 {
+            return FrameError::Flags { flags };
+        }
+        FrameError::TooLong { declared, limit: self.limit(flags) }
+    }
+}
+
+/// Flags and payload length of a header.
+#[inline(always)]
+const fn read_header([flags, a, b, c, d]: [u8; HEADER_LEN]) -> (u8, usize) {
+    (flags, u32::from_be_bytes([a, b, c, d]) as usize)
 }
 
 /// Splits chunks into frames, whatever the chunks' borders, in time linear in the bytes.
 ///
 /// A frame that lies whole in its chunk is handed out without a copy or an allocation. After an
-/// error the splitter is of no further use.
+/// error the same error comes again.
 ///
 /// ```
 /// use agentwire::connect::Splitter;
@@ -137,8 +149,25 @@ pub struct Splitter {
     head: [u8; HEADER_LEN],
     /// How much of `head` came; 0 between frames.
     head_len: usize,
+    /// How much of the payload has not come; 0 while the header is incomplete.
+    missing: usize,
     /// The payload of the frame that is incomplete. Between frames, what the last one left.
     carry: Vec<u8>,
+    error: Option<FrameError>,
+}
+
+/// What became of a frame that straddles chunks. It fits a register: [`Splitter::next`] builds its
+/// result from the fields, because a result that came through memory would slow the fast path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stitched {
+    /// The chunk is used up and the frame is incomplete.
+    Incomplete,
+    /// The payload is in the carry buffer.
+    Carried,
+    /// Only the header straddled: the payload is the start of the chunk.
+    InChunk,
+    /// `error` says why not.
+    Failed,
 }
 
 impl Splitter {
@@ -153,12 +182,14 @@ impl Splitter {
             rules: Rules { message, end_stream, refused },
             head: [0; HEADER_LEN],
             head_len: 0,
+            missing: 0,
             carry: Vec::new(),
+            error: None,
         }
     }
 
     /// The next frame, or `None` when `chunk` is used up. `chunk` moves on past what was taken.
-    #[inline]
+    #[inline(always)]
     pub fn next<'s, 'c: 's>(
         &'s mut self,
         chunk: &mut &'c [u8],
@@ -166,70 +197,104 @@ impl Splitter {
         if self.head_len == 0
             && let Some((head, rest)) = chunk.split_first_chunk::<HEADER_LEN>()
         {
-            let (flags, len) = self.rules.check(*head)?;
-            if let Some((payload, rest)) = rest.split_at_checked(len) {
+            let (flags, len) = read_header(*head);
+            if self.rules.allow(flags, len)
+                && let Some((payload, rest)) = rest.split_at_checked(len)
+            {
                 *chunk = rest;
                 return Ok(Some(Frame { flags, payload }));
             }
         }
-        self.stitch(chunk)
-    }
-
-    /// A frame that straddles chunks.
-    fn stitch<'s, 'c: 's>(
-        &'s mut self,
-        chunk: &mut &'c [u8],
-    ) -> Result<Option<Frame<'s>>, FrameError> {
-        if self.head_len < HEADER_LEN {
-            self.take_head(chunk);
-            if self.head_len < HEADER_LEN {
-                return Ok(None);
-            }
-            self.rules.check(self.head)?;
-            self.carry.clear();
-            if self.carry.capacity() > KEEP {
-                self.carry = Vec::new();
-            }
-        }
-        let (flags, len) = self.rules.check(self.head)?;
-        let missing = len.saturating_sub(self.carry.len());
-        if self.carry.is_empty()
-            && let Some((payload, rest)) = chunk.split_at_checked(len)
-        {
-            *chunk = rest;
-            self.head_len = 0;
-            return Ok(Some(Frame { flags, payload }));
-        }
-        let (part, rest) = chunk.split_at(missing.min(chunk.len()));
-        *chunk = rest;
-        self.reserve(part.len(), len);
-        self.carry.extend_from_slice(part);
-        if self.carry.len() < len {
+        if chunk.is_empty() {
             return Ok(None);
         }
+        // By value, and the count back: a chunk whose address is taken would live in memory.
+        let (stitched, used) = self.stitch(chunk);
+        *chunk = chunk.get(used..).unwrap_or_default();
+        match stitched {
+            Stitched::Incomplete => Ok(None),
+            Stitched::Carried => Ok(Some(Frame { flags: self.head[0], payload: &self.carry })),
+            Stitched::InChunk => {
+                let (flags, len) = read_header(self.head);
+                let (payload, rest) = chunk.split_at(len.min(chunk.len()));
+                *chunk = rest;
+                Ok(Some(Frame { flags, payload }))
+            }
+            Stitched::Failed => {
+                Err(self.error.unwrap_or(FrameError::TruncatedHeader { received: 0 }))
+            }
+        }
+    }
+
+    /// Takes what the chunk has of a frame that is not whole in it, and says how much that is.
+    #[inline(never)]
+    fn stitch(&mut self, chunk: &[u8]) -> (Stitched, usize) {
+        let mut used = 0;
+        if self.missing == 0 {
+            let (stitched, of_header) = self.begin(chunk);
+            if stitched != Stitched::Carried {
+                return (stitched, of_header);
+            }
+            used = of_header;
+        }
+        let rest = chunk.get(used..).unwrap_or_default();
+        let part = rest.get(..self.missing).unwrap_or(rest);
+        if self.carry.capacity() - self.carry.len() < part.len() {
+            self.grow(part.len());
+        }
+        match part {
+            [byte] => self.carry.push(*byte),
+            part => self.carry.extend_from_slice(part),
+        }
+        used += part.len();
+        self.missing -= part.len();
+        if self.missing > 0 {
+            return (Stitched::Incomplete, used);
+        }
         self.head_len = 0;
-        Ok(Some(Frame { flags, payload: &self.carry }))
+        (Stitched::Carried, used)
     }
 
-    /// Takes what is missing of the header, as far as `chunk` has it.
-    fn take_head(&mut self, chunk: &mut &[u8]) {
-        for slot in self.head.iter_mut().skip(self.head_len) {
-            let Some((byte, rest)) = chunk.split_first() else { return };
-            *slot = *byte;
-            self.head_len += 1;
-            *chunk = rest;
-        }
-    }
-
-    /// Room for `more` bytes of a payload of `len`: the first [`FIRST_RESERVE`] at once, then
-    /// twice what is there, never more than the payload needs.
+    /// Takes the header, as far as it is there; `Carried` when it is complete and the payload is
+    /// to be carried.
     #[inline]
-    fn reserve(&mut self, more: usize, len: usize) {
-        let needed = self.carry.len() + more;
-        if needed > self.carry.capacity() {
-            let target = needed.max(self.carry.capacity() * 2).max(FIRST_RESERVE).min(len);
-            self.carry.reserve_exact(target - self.carry.len());
+    fn begin(&mut self, chunk: &[u8]) -> (Stitched, usize) {
+        if self.error.is_some() {
+            return (Stitched::Failed, 0);
         }
+        let mut used = 0;
+        for (slot, byte) in self.head.iter_mut().skip(self.head_len).zip(chunk) {
+            *slot = *byte;
+            used += 1;
+        }
+        self.head_len += used;
+        if self.head_len < HEADER_LEN {
+            return (Stitched::Incomplete, used);
+        }
+        let (flags, len) = read_header(self.head);
+        if !self.rules.allow(flags, len) {
+            self.error = Some(self.rules.refusal(flags, len));
+            return (Stitched::Failed, used);
+        }
+        if len <= chunk.len() - used {
+            self.head_len = 0;
+            return (Stitched::InChunk, used);
+        }
+        self.carry.clear();
+        if self.carry.capacity() > KEEP {
+            self.carry = Vec::new();
+        }
+        self.missing = len;
+        (Stitched::Carried, used)
+    }
+
+    /// Room for `more` bytes of the payload: [`FIRST_RESERVE`] at first, then twice what is there,
+    /// never more than the payload needs.
+    #[cold]
+    fn grow(&mut self, more: usize) {
+        let have = self.carry.len();
+        let target = (have + more).max(self.carry.capacity() * 2).max(FIRST_RESERVE);
+        self.carry.reserve_exact(target.min(have + self.missing) - have);
     }
 
     /// Whether a frame has begun and is not complete.
@@ -239,14 +304,14 @@ impl Splitter {
 
     /// At the end of the stream: an error when it ended inside a frame.
     pub const fn finish(&self) -> Result<(), FrameError> {
-        match self.head_len {
-            0 => Ok(()),
-            HEADER_LEN => {
-                let [_, a, b, c, d] = self.head;
-                let declared = u32::from_be_bytes([a, b, c, d]) as usize;
+        match (self.error, self.head_len) {
+            (Some(error), _) => Err(error),
+            (None, 0) => Ok(()),
+            (None, HEADER_LEN) => {
+                let (_, declared) = read_header(self.head);
                 Err(FrameError::TruncatedBody { declared, received: self.carry.len() })
             }
-            received => Err(FrameError::TruncatedHeader { received }),
+            (None, received) => Err(FrameError::TruncatedHeader { received }),
         }
     }
 }
