@@ -309,7 +309,7 @@ mod checkpoint {
                 put_uint(out, 2, 200_000);
             });
             (0..turns).for_each(|turn| put_bytes(out, 8, &[turn as u8; 32]));
-            put_str(out, 9, "file:///home/someone/project");
+            put_str(out, 9, "file:///srv/project");
         });
         out
     }
