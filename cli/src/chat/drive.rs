@@ -109,7 +109,7 @@ impl Chat {
                 }
             };
             if let Some(ended) = asked.ended {
-                return self.end(ended, trouble);
+                return self.end(ended, trouble).await;
             }
             if let Err(error) = self.refuse(&asked.calls).await {
                 self.run.cancel();
@@ -167,7 +167,9 @@ impl Chat {
         Ok(())
     }
 
-    fn end(mut self, ended: Ended, trouble: Option<Failure>) -> Result<(), Failure> {
+    async fn end(mut self, ended: Ended, trouble: Option<Failure>) -> Result<(), Failure> {
+        // The program ends next: what the service is still to be told has to leave before.
+        let _handled = self.run.finish().await;
         if let Some(failure) = trouble {
             return Err(failure);
         }

@@ -11,9 +11,7 @@ use prost::Message as _;
 use super::checkpoint::{self, Tokens};
 use super::{CheckpointRef, Incoming, TurnTokens, budget, refused, utf8};
 use crate::error::{Error, Result};
-use crate::proto::{
-    AgentServerMessage, agent_server_message, exec_server_control_message, interaction_update,
-};
+use crate::proto::{AgentServerMessage, agent_server_message, exec_server_control_message};
 use crate::wire::{MAX_DEPTH, Reader, WireError, WireType};
 
 type Wire<T> = std::result::Result<T, WireError>;
@@ -398,8 +396,8 @@ fn last_message(payload: &[u8], outer: u32, beside: &[u32]) -> Option<u32> {
 
 /// Whether `update` is one of the cases that are decoded by hand.
 #[cfg(any(test, feature = "testing"))]
-pub(super) const fn is_hot(update: &interaction_update::Message) -> bool {
-    use interaction_update::Message as M;
+pub(super) const fn is_hot(update: &crate::proto::interaction_update::Message) -> bool {
+    use crate::proto::interaction_update::Message as M;
     matches!(
         update,
         M::TextDelta(_)

@@ -49,6 +49,8 @@ struct State {
     commands: VecDeque<Command>,
     /// The task is over; nothing comes after `batch`.
     closed: bool,
+    /// The task is gone: what it still had to say to the service has left, or never will.
+    left: bool,
     conversation: Option<Conversation>,
     /// The task waits for the batch to be taken.
     task_waits: bool,
@@ -119,7 +121,28 @@ impl Mailbox {
         }
     }
 
+    /// The task is gone. The last word to the service has been said.
+    pub(crate) fn leave(&self) {
+        let mut state = self.lock();
+        state.left = true;
+        let consumer = state.consumer.take();
+        drop(state);
+        if let Some(consumer) = consumer {
+            consumer.wake();
+        }
+    }
+
     // The consumer's side.
+
+    /// Ready when the task is gone.
+    pub(crate) fn poll_left(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if state.left {
+            return Poll::Ready(());
+        }
+        register(&mut state.consumer, cx);
+        Poll::Pending
+    }
 
     /// Swaps `read`, which has been read to its end, for what is there. `Ready(false)`: the run is
     /// over and everything was taken.

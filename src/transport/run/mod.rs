@@ -159,10 +159,15 @@ impl Run {
     }
 
     /// Waits for the end, passing over events that were not read, and gives the conversation back
-    /// for the next run. After [`Event::Ended`] it is ready at once; to stop early, call
-    /// [`Run::cancel`] first. What the service committed before a failure is in the conversation.
+    /// for the next run. To stop early, call [`Run::cancel`] first. What the service committed
+    /// before a failure is in the conversation.
+    ///
+    /// It also waits until the last word to the service (the cancel, the end of the stream) has
+    /// left, at most [`FLUSH_LIMIT`](crate::run::FLUSH_LIMIT): a program that ends after it has
+    /// told the service.
     pub async fn finish(mut self) -> (Ended, Conversation) {
         while self.next_batch(|_| {}).await.is_some() {}
+        poll_fn(|cx| self.mailbox.poll_left(cx)).await;
         let ended = self.ended.take().unwrap_or_else(|| Err(over()));
         (ended, self.mailbox.take_conversation().unwrap_or_default())
     }

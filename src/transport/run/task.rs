@@ -366,7 +366,7 @@ impl Io {
         self.mailbox.close(&mut self.filling, session.into_conversation());
     }
 
-    /// Flushes, ends and resets, for [`FLUSH_LIMIT`] at most. Nobody waits for this any more.
+    /// Flushes, ends and resets, for [`FLUSH_LIMIT`] at most. The caller has its last event; only [`Run::finish`](super::Run::finish) waits for this.
     fn leave(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Way::Leaving(link, farewell) = &mut self.way {
             if farewell.until.as_mut().poll(cx).is_pending() {
@@ -406,6 +406,7 @@ impl Drop for Task {
             self.io.filling.append(&mut broken_off());
             self.io.mailbox.close(&mut self.io.filling, session.into_conversation());
         }
+        self.io.mailbox.leave();
     }
 }
 
