@@ -440,7 +440,10 @@ impl Core {
             }
             None if self.turn_has_ended() => self.succeed(),
             None => self.finish(
-                Err(Error::new(Kind::Interrupted, "the service ended the stream before the turn")),
+                Err(Error::new(
+                    Kind::Interrupted,
+                    "the service ended the stream before the turn was over",
+                )),
                 Farewell::Close,
             ),
         }

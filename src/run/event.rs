@@ -127,6 +127,14 @@ pub enum Notice {
     BlobIdMismatch,
     /// The connection was lost after the turn had ended; the answer is complete.
     LostAfterEnd,
+    /// An attempt failed before it gave anything; another follows. Made by who drives the
+    /// attempts, see [`Retry`](super::Retry).
+    Retrying {
+        /// How often it was tried again, this time included.
+        attempt: u32,
+        /// Milliseconds until then.
+        delay_ms: u64,
+    },
 }
 
 impl Event {

@@ -31,6 +31,10 @@ pub(super) fn notice(notice: &Notice) -> String {
         Notice::LostAfterEnd => {
             "the connection was lost after the turn had ended; the answer is complete".to_owned()
         }
+        Notice::Retrying { attempt, delay_ms } => {
+            let seconds = *delay_ms as f64 / 1_000.0;
+            format!("the attempt failed before anything came; attempt {attempt} in {seconds:.1} s")
+        }
         other => format!("{other:?}"),
     }
 }

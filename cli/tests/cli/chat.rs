@@ -320,6 +320,24 @@ fn a_reader_that_leaves_ends_the_run_quietly() {
     assert_eq!(service.report().violation_count, 0);
 }
 
+#[test]
+fn an_attempt_that_gave_nothing_is_made_again() {
+    let script = r#"
+        [[rules]]
+        times = 1
+        steps = [{ status = { status = 503, headers = { "retry-after" = "0" } } }]
+        [[rules]]
+        steps = [{ text = "here I am" }, { turn_end = {} }]"#;
+    let service = Service::new(script, None);
+    let done = finish(service.chat(&["--retries", "1", "hi"])).expect(0);
+    assert!(done.stdout().contains("here I am"), "{}", done.stdout());
+    assert!(done.stderr.contains("attempt 1"), "{}", done.stderr);
+    assert_eq!(service.report().requests, 2);
+
+    let service = Service::new(script, None);
+    assert_eq!(finish(service.chat(&["hi"])).code, 1, "not unless asked to");
+}
+
 #[cfg(unix)]
 fn interrupt(child: &Child) {
     let pid = child.id().to_string();

@@ -103,7 +103,7 @@ pub struct CallReceiver {
 
 enum State {
     Head(BodyReceiver),
-    Open(Messages),
+    Open(Box<Messages>),
     Done,
     Failed(Error),
 }
@@ -197,7 +197,7 @@ impl CallReceiver {
         let deadline = self.deadline;
         let opened = deadline.run(async { self.open(&mut body).await }).await;
         self.state = match opened {
-            Ok(decoder) => State::Open(Messages::new(body, decoder)),
+            Ok(decoder) => State::Open(Box::new(Messages::new(body, decoder))),
             Err(error) => State::Failed(error),
         };
     }
