@@ -1,5 +1,7 @@
 //! `agentwire`, the command line: arguments, drivers and printing; no rule of its own.
 
+#![allow(rustdoc::bare_urls, reason = "doc comments are the help texts, which are plain")]
+
 mod chat;
 mod completions;
 mod decode;

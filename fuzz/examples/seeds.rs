@@ -35,6 +35,7 @@ fn seeds(vectors: &Path) -> Result<Vec<(&'static str, Seeds)>> {
         ("inspect", [messages.as_slice(), &streams].concat()),
         ("envelopes", messages.clone()),
         ("messages", messages),
+        ("session_split", streams.iter().map(|body| with_cuts(body)).collect()),
         ("end_stream", inputs(vectors, "end-stream.json", "input")?),
         ("redaction", inputs(vectors, "redaction.json", "text")?),
     ])

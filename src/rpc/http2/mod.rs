@@ -1,4 +1,4 @@
-//! HTTP/2 connections and their byte streams, on [h2](::h2) directly.
+//! HTTP/2 connections and their byte streams, on h2 directly.
 //!
 //! What h2 leaves to its user, and what is here therefore:
 //!
