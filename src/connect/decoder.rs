@@ -103,7 +103,7 @@ impl Decoder {
     }
 
     /// The next envelope, or `None` when `chunk` is used up.
-    #[inline]
+    #[inline(always)]
     pub fn next<'s, 'c: 's>(&'s mut self, chunk: &mut &'c [u8]) -> Result<Option<Envelope<'s>>> {
         if !matches!(self.state, State::Open) {
             return self.after(chunk);

@@ -106,7 +106,7 @@ pub struct CheckpointRef<'a> {
 /// assert_eq!(decode(delta)?, Incoming::Text("hi".into()));
 /// # Ok::<(), agentwire::Error>(())
 /// ```
-#[inline]
+#[inline(always)]
 pub fn decode(payload: &[u8]) -> Result<Incoming<'_>> {
     // Each arm builds the result itself: one that is merged from two places goes through memory,
     // and waiting for that costs more than all of the comparison.
@@ -156,7 +156,9 @@ fn long_delta(payload: &[u8]) -> Option<(u8, &[u8])> {
     }
 }
 
-/// Everything but a short delta that is as it should be.
+/// Everything but a short delta that is as it should be. A call of its own, so that what is inlined
+/// everywhere stays a few instructions.
+#[inline(never)]
 fn decode_other(payload: &[u8]) -> Result<Incoming<'_>> {
     if let Some((tag, text)) = long_delta(payload)
         && let Some(text) = utf8_long(text)
