@@ -186,7 +186,11 @@ fn utf8(bytes: &[u8]) -> Option<&str> {
 }
 
 fn utf8_long(bytes: &[u8]) -> Option<&str> {
-    if bytes.len() < 512 && bytes.is_ascii() {
+    // A guess from both ends, which a pass over all of it would cost more to know. Where it is
+    // wrong the text is validated all the same, at the other one's pace.
+    let plain = bytes.first_chunk::<32>().is_some_and(|start| start.is_ascii())
+        && bytes.last_chunk::<32>().is_some_and(|end| end.is_ascii());
+    if plain && bytes.len() < 512 {
         return smoothutf8::from_utf8(bytes);
     }
     simdutf8::basic::from_utf8(bytes).ok()
