@@ -8,10 +8,10 @@
     reason = "a test that cannot go on"
 )]
 
-#[path = "turn/rig.rs"]
-mod rig;
 #[path = "turn/restart.rs"]
 mod restart;
+#[path = "turn/rig.rs"]
+mod rig;
 #[path = "turn/rules.rs"]
 mod rules;
 #[path = "turn/text.rs"]

@@ -18,6 +18,7 @@ mod open;
 mod shelf;
 mod state;
 mod store;
+mod store_disk;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -33,7 +34,8 @@ pub use checkpoint::Checkpoint;
 pub use encode::{EncodedRun, Sent, encode_run};
 pub use open::OpenTurn;
 pub use shelf::{BlobBudget, Shelf, ShelfLimits};
-pub use store::ConversationStore;
+pub use store::{ConversationStore, MemoryStore};
+pub use store_disk::DiskStore;
 
 use crate::codec::call;
 use crate::codec::json::Keys;

@@ -187,8 +187,7 @@ impl Client {
         let (opening, keeper) = (router.open_with(checkout), Keeper::new(store));
         let mailbox = Arc::new(Mailbox::default());
         let (handlers, limits) = (Handlers::new(host), self.shared.limits);
-        let task =
-            Task::new(Arc::clone(&mailbox), limits, turn, router, opening, handlers, keeper);
+        let task = Task::new(Arc::clone(&mailbox), limits, turn, router, opening, handlers, keeper);
         tokio::spawn(task);
         Ok(Run::new(mailbox, request_id))
     }

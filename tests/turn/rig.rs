@@ -99,7 +99,8 @@ impl Rig {
     }
 
     fn open(&mut self) {
-        let mut server = Exchange::new(self.playbook.clone(), agentwire::server::Options::default());
+        let mut server =
+            Exchange::new(self.playbook.clone(), agentwire::server::Options::default());
         let headers = [("content-type", STREAM_TYPE), ("connect-protocol-version", "1")];
         server.handle_head(&RequestHead::post(RUN_PATH, headers), self.now);
         self.server = Some(server);

@@ -79,7 +79,8 @@ fn failures_of_the_way_are_tried_again_and_stated_errors_are_not() {
 #[test]
 fn what_comes_after_the_end_of_the_turn_is_not_tried_again() {
     for step in [r#""cut""#, r#"{"reset": 2}"#, r#""close""#, r#""silence""#] {
-        let mut rig = Rig::new(&fails_once(&format!(r#"{{"text": "a"}}, {{"turn_end": {{}}}}, {step}"#)));
+        let mut rig =
+            Rig::new(&fails_once(&format!(r#"{{"text": "a"}}, {{"turn_end": {{}}}}, {step}"#)));
         rig.play(secs(300));
         rig.assert_complete();
         assert_eq!(rig.requests.len(), 1, "{step}");
@@ -197,10 +198,7 @@ fn remedies_are_tried_at_once_and_only_before_content() {
         assert_eq!(rig.actions(), ["user", "user"]);
         let ids = [0, 1].map(|n| rig.requests[n].1.conversation_id.clone());
         assert_eq!(ids[0] == ids[1], remedy == Remedy::OtherModelForm);
-        assert_eq!(
-            rig.requests[1].1.requested_model.is_some(),
-            remedy == Remedy::OtherModelForm
-        );
+        assert_eq!(rig.requests[1].1.requested_model.is_some(), remedy == Remedy::OtherModelForm);
 
         let mut late = Rig::new(&fails_once(&format!(r#"{{"text": "a"}}, {step}"#)));
         late.play(secs(60));
@@ -273,7 +271,7 @@ fn no_attempt_begins_after_the_deadline() {
 fn what_is_said_into_a_turn_that_breaks_off_is_said_again() {
     let rules = r#"{"rules": [
         {"times": 1, "steps": [{"text": "a"}, {"wait_ms": 1000}, "cut"]},
-        {"steps": [{"wait_for": "action"}, {"text": "a"}, {"turn_end": {}}]}]}"#;
+        {"steps": [{"wait_ms": 10}, {"text": "a"}, {"turn_end": {}}]}]}"#;
     let mut rig = Rig::new(rules);
     rig.play(std::time::Duration::from_millis(10));
     let first = rig.turn.say("wait", rig.now).unwrap();

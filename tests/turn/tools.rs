@@ -4,9 +4,9 @@ use agentwire::context::ToolResult;
 use agentwire::conversation::Conversation;
 use agentwire::error::Kind;
 use agentwire::exec::Effects;
+use agentwire::proto::agent_client_message::Message as Client;
 use agentwire::proto::exec_server_message::Message as Case;
 use agentwire::proto::interaction_query::Query;
-use agentwire::proto::agent_client_message::Message as Client;
 use agentwire::run::{Event, Notice, Options, Serves};
 
 use super::rig::*;
@@ -61,12 +61,10 @@ fn a_call_of_another_id_is_a_new_call() {
 
 #[test]
 fn a_cut_while_tools_run_waits_for_their_answers() {
-    let rules = format!(
-        r#"{{"rules": [
-        {{"times": 1, "steps": [{{"calls": [{{"tool": "ls", "id": "c1"}}, {{"tool": "ls", "id": "c2"}}]}}]}},
-        {{"steps": [{{"text": "Done."}}, {{"turn_end": {{}}}}]}}]}}"#
-    );
-    let mut rig = Rig::new(&rules);
+    let rules = r#"{"rules": [
+        {"times": 1, "steps": [{"calls": [{"tool": "ls", "id": "c1"}, {"tool": "ls", "id": "c2"}]}]},
+        {"steps": [{"text": "Done."}, {"turn_end": {}}]}]}"#;
+    let mut rig = Rig::new(rules);
     rig.play(secs(1));
     assert_eq!(rig.calls(), ["c1", "c2"]);
     rig.lose(agentwire::error::NetworkFault::Cut);

@@ -54,12 +54,7 @@ pub(crate) struct Opening {
 
 impl Opening {
     /// `checkout` was begun earlier: the dial runs while the request is still being built.
-    fn new(
-        pool: Pool,
-        checkout: Checkout,
-        request: Request<()>,
-        redactor: Redactor,
-    ) -> Self {
+    fn new(pool: Pool, checkout: Checkout, request: Request<()>, redactor: Redactor) -> Self {
         Self { pool, checkout, request, redactor, attempts: ATTEMPTS }
     }
 
@@ -124,12 +119,7 @@ impl Link {
     }
 
     /// Gives the turn what has come; says how many bytes of the body that was.
-    pub(crate) fn read(
-        &mut self,
-        turn: &mut Turn,
-        cx: &mut Context<'_>,
-        now: Instant,
-    ) -> usize {
+    pub(crate) fn read(&mut self, turn: &mut Turn, cx: &mut Context<'_>, now: Instant) -> usize {
         if !self.head_seen {
             match self.body.poll_head(cx) {
                 Poll::Pending => return 0,

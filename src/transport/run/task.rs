@@ -342,12 +342,7 @@ impl Io {
     }
 
     /// What the turn wants written goes to the stream. True when bytes left, or never will.
-    fn write(
-        &mut self,
-        turn: &mut Turn,
-        cx: &mut Context<'_>,
-        now: std::time::Instant,
-    ) -> bool {
+    fn write(&mut self, turn: &mut Turn, cx: &mut Context<'_>, now: std::time::Instant) -> bool {
         let mut wrote = false;
         while !turn.must_be_polled() {
             self.take_outputs(turn);
