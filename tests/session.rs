@@ -477,7 +477,7 @@ fn nothing_is_delivered_after_the_end_stream() {
         message: Some(text_update("late")),
     })));
     rig.body(bytes);
-    assert_eq!((rig.error().kind(), rig.error().code()), (&Kind::Interrupted, Code::Internal));
+    assert_eq!((rig.error().kind(), rig.error().code()), (&Kind::Protocol, Code::Internal));
     assert_eq!(rig.texts(), "");
 }
 
