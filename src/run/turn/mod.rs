@@ -16,6 +16,8 @@
 
 mod attempts;
 mod echo;
+#[cfg(feature = "testing")]
+mod fuzz;
 mod ledger;
 mod transcript;
 mod verdict;
@@ -45,6 +47,8 @@ use super::serving::ServeResult;
 use super::session::{Flow, Polled, Session};
 use super::tools::ToolTable;
 
+#[cfg(feature = "testing")]
+pub use fuzz::turn_operations;
 use ledger::Ledger;
 pub(crate) use transcript::unanswered;
 use verdict::Repairs;
