@@ -339,6 +339,22 @@ impl RunBuilder {
 
     /// Keeps the conversation here while the run is under way and when it is over: a process that
     /// is started again loads it and goes on where this one was, tool calls that wait included.
+    ///
+    /// ```no_run
+    /// # async fn example(client: agentwire::Client) -> agentwire::Result<()> {
+    /// use std::sync::Arc;
+    /// use agentwire::conversation::{Conversation, ConversationStore, DiskStore};
+    ///
+    /// let store = Arc::new(DiskStore::new("conversations"));
+    /// let conversation = match store.load("my-conversation")? {
+    ///     Some(kept) => kept,
+    ///     None => Conversation::with_id("my-conversation"),
+    /// };
+    /// let run = client.prompt("hello").model("composer-2").conversation(conversation);
+    /// let run = run.store(store).start().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn store(mut self, store: Arc<dyn ConversationStore>) -> Self {
         self.store = Some(store);
         self

@@ -61,8 +61,18 @@ impl Rig {
         Self::with(request(), Conversation::with_id("conv"), Options::default(), rules)
     }
 
-    #[allow(clippy::disallowed_methods, reason = "the anchor of the virtual clock")]
     pub(crate) fn with(
+        request: RunRequest,
+        conversation: Conversation,
+        options: Options,
+        rules: &str,
+    ) -> Self {
+        Self::within(&RetryBudget::default(), request, conversation, options, rules)
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the anchor of the virtual clock")]
+    pub(crate) fn within(
+        budget: &RetryBudget,
         request: RunRequest,
         conversation: Conversation,
         options: Options,
@@ -70,7 +80,7 @@ impl Rig {
     ) -> Self {
         let now = Instant::now();
         let (redactor, ids) = (Redactor::default(), Box::new(CountingIds::hex()));
-        let budget = RetryBudget::default();
+        let budget = budget.clone();
         let turn = Turn::new(request, conversation, options, budget, redactor, ids, now)
             .map_err(|refused| refused.0)
             .expect("a request that can be sent")

@@ -4,7 +4,7 @@ use agentwire::codec::{History, ModelForm};
 use agentwire::connect::Code;
 use agentwire::conversation::Conversation;
 use agentwire::error::{Kind, NetworkFault};
-use agentwire::run::{Event, Notice, Options, Remedy};
+use agentwire::run::{Event, Notice, Options, Remedy, RetryBudget};
 
 use super::rig::*;
 
@@ -103,6 +103,24 @@ fn ten_retries_with_growing_delays_and_then_the_error_stands() {
     }
     assert_eq!(rig.error().kind(), &Kind::Network(NetworkFault::Cut));
     assert!(rig.error().hint().unwrap().contains("10 more attempts"), "{}", rig.error());
+}
+
+#[test]
+fn the_runs_of_a_client_share_a_budget_of_retries() {
+    let budget = RetryBudget::new(3);
+    let play = |rules: &str| {
+        let conversation = Conversation::with_id("c");
+        let mut rig = Rig::within(&budget, request(), conversation, Options::default(), rules);
+        rig.play(secs(3_600));
+        rig
+    };
+    let cut = r#"{"rules": [{"steps": ["cut"]}]}"#;
+    let first = play(cut);
+    assert_eq!((first.requests.len(), budget.left()), (4, 0));
+    assert!(first.error().hint().unwrap().contains("together"), "{}", first.error());
+    assert_eq!(play(cut).requests.len(), 1, "nothing is left for another run");
+    play(r#"{"rules": [{"steps": [{"turn_end": {}}]}]}"#).assert_complete();
+    assert_eq!(play(cut).requests.len(), 2, "a turn that completes gives one back");
 }
 
 #[test]
