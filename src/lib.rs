@@ -101,6 +101,7 @@ pub mod codec;
 pub mod connect;
 pub mod context;
 pub mod conversation;
+mod disk;
 pub mod error;
 pub mod exec;
 pub mod ids;

@@ -441,7 +441,7 @@ fn an_end_before_the_turn_is_over_is_an_interruption() {
     let mut rig = Rig::streaming();
     rig.body(vec![0, 0, 0]);
     rig.end();
-    assert_eq!((rig.error().kind(), rig.error().code()), (&Kind::Protocol, Code::Internal));
+    assert_eq!((rig.error().kind(), rig.error().code()), (&Kind::Interrupted, Code::Internal));
 }
 
 #[test]

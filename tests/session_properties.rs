@@ -7,7 +7,7 @@
     reason = "a test that cannot go on"
 )]
 
-use agentwire::run::fuzz::{session_operations, session_split};
+use agentwire::run::fuzz::{session_operations, session_split, turn_operations};
 use proptest::prelude::*;
 
 /// Pieces of a plausible body: messages of the hot kinds, some cold ones, junk, an end-stream.
@@ -52,6 +52,11 @@ proptest! {
     #[test]
     fn wild_operations_break_no_promise(data in prop::collection::vec(any::<u8>(), 0..400)) {
         session_operations(&data);
+    }
+
+    #[test]
+    fn wild_operations_on_a_turn_break_no_promise(data in prop::collection::vec(any::<u8>(), 0..600)) {
+        turn_operations(&data);
     }
 }
 

@@ -19,6 +19,8 @@ mod connecting;
 mod hosting;
 #[path = "transport/peer.rs"]
 mod peer;
+#[path = "transport/resume.rs"]
+mod resume;
 #[path = "transport/runs.rs"]
 mod runs;
 #[path = "transport/unary.rs"]

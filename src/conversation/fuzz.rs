@@ -73,6 +73,11 @@ pub fn state(data: &[u8]) {
             let again = again.unwrap_or_default();
             assert_eq!(again.id(), read.id());
             assert_eq!(again.checkpoint(), read.checkpoint());
+            let open = |kept: &Conversation| {
+                let open = kept.open_turn();
+                open.map(|open| (open.covers(), open.messages().len(), open.pending().len()))
+            };
+            assert_eq!(open(&again), open(&read));
             assert_eq!(again.blobs().len(), read.blobs().len());
             assert!(read.blobs().iter().all(|(id, data)| again.blobs().get(id) == Some(data)));
         }

@@ -14,8 +14,11 @@ mod full;
 pub mod fuzz;
 pub mod id;
 mod legacy;
+mod open;
 mod shelf;
 mod state;
+mod store;
+mod store_disk;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -29,7 +32,10 @@ pub use blobs::{BlobId, BlobLimits, BlobRefused, BlobStore, Stored};
 pub use calls::CallIds;
 pub use checkpoint::Checkpoint;
 pub use encode::{EncodedRun, Sent, encode_run};
+pub use open::OpenTurn;
 pub use shelf::{BlobBudget, Shelf, ShelfLimits};
+pub use store::{ConversationStore, MemoryStore};
+pub use store_disk::DiskStore;
 
 use crate::codec::call;
 use crate::codec::json::Keys;
@@ -55,6 +61,7 @@ pub struct Conversation {
     /// Blobs that the last request in legacy mode made: the next one makes its own.
     legacy: Vec<BlobId>,
     tools: Option<CachedTools>,
+    open: Option<OpenTurn>,
 }
 
 /// Encoded tools and what they were encoded from.
@@ -114,6 +121,21 @@ impl Conversation {
     /// The last checkpoint that was committed.
     pub fn checkpoint(&self) -> Option<&Checkpoint> {
         self.checkpoint.as_ref()
+    }
+
+    /// The turn that was under way when the conversation was kept, if it was not complete. A run on
+    /// the same context goes on with it.
+    pub fn open_turn(&self) -> Option<&OpenTurn> {
+        self.open.as_ref()
+    }
+
+    pub(crate) fn set_open_turn(&mut self, open: Option<OpenTurn>) {
+        self.open = open;
+    }
+
+    /// Takes the open turn out; none when it answers another context.
+    pub(crate) fn take_open_turn(&mut self, messages: usize) -> Option<OpenTurn> {
+        self.open.take().filter(|open| open.covers() == messages)
     }
 
     /// The blobs.
@@ -178,6 +200,7 @@ impl Conversation {
         self.full = full::Known::default();
         self.legacy.clear();
         self.sent = 0;
+        self.open = None;
     }
 
     /// Moves the conversation to a fresh id and gives that, state and all: what a

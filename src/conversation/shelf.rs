@@ -149,6 +149,11 @@ impl Shelf {
         Some(idle.conversation)
     }
 
+    /// The ids of all conversations, in no particular order.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.idle.keys().map(String::as_str)
+    }
+
     /// Number of conversations.
     pub fn len(&self) -> usize {
         self.idle.len()

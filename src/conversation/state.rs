@@ -2,26 +2,38 @@
 //!
 //! The bytes are protobuf: 1 version, 2 id, 3 checkpoint, 4 messages that the checkpoint covers,
 //! 5 our blobs {1 id, 2 content}, 6 the service's blobs {1 id, 2 content}, 7 ids of tool calls
-//! {1 safe form, 2 the host's}. Unknown fields are passed over. They hold what people said: keep
+//! {1 safe form, 2 the host's}, 8 the open turn {1 messages of the context before it, 2 whether it
+//! goes on from the history, 3 its messages as JSON}. Unknown fields are passed over. They hold what people said: keep
 //! them as private as that.
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::blobs::{BlobLimits, BlobStore};
-use super::{Checkpoint, Conversation};
+use super::{Checkpoint, Conversation, OpenTurn};
 use crate::codec::back::Back;
 use crate::codec::request::check_id;
+use crate::context::Message;
 use crate::error::{Blame, Error, Kind, Result};
 use crate::wire::{Reader, WireError};
 
 const VERSION: u64 = 1;
 
 impl Conversation {
-    /// The conversation as bytes: id, checkpoint, blobs, ids of tool calls. What is known of the
+    /// The conversation as bytes: id, checkpoint, blobs, ids of tool calls, open turn. What is known of the
     /// history is left out: the next request makes it again, to the same bytes.
     pub fn to_bytes(&self) -> Bytes {
         let mut out = Back::new(self.blobs.peer_bytes() + 4096);
+        if let Some(open) = &self.open {
+            let mark = out.len();
+            for message in open.messages().iter().rev() {
+                // A message is made of strings and JSON values: it always has a JSON form.
+                out.bytes(3, &serde_json::to_vec(message).unwrap_or_default());
+            }
+            out.uint_unless_zero(2, u64::from(open.needs_history()));
+            out.uint(1, open.covers() as u64);
+            out.wrap(8, mark);
+        }
         for (wire, host) in self.calls.pairs() {
             pair(&mut out, 7, wire.as_bytes(), host.as_bytes());
         }
@@ -95,6 +107,7 @@ impl Conversation {
                     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
                     read.calls.remember(text(wire), text(host));
                 }
+                8 => read.open = Some(open_turn(field.value.bytes()?)?),
                 _ => {}
             }
         }
@@ -107,6 +120,24 @@ impl Conversation {
         read.sent = covers;
         Ok(read)
     }
+}
+
+fn open_turn(bytes: &[u8]) -> Result<OpenTurn> {
+    let (mut covers, mut from_history, mut messages) = (0, false, Vec::new());
+    let mut reader = Reader::new(bytes);
+    while let Some(field) = reader.field()? {
+        match field.number {
+            1 => covers = usize::try_from(field.value.varint()?).unwrap_or(usize::MAX),
+            2 => from_history = field.value.varint()? != 0,
+            3 => {
+                let message = serde_json::from_slice::<Message>(field.value.bytes()?);
+                // The error of the parser may repeat what people said.
+                messages.push(message.map_err(|_| Error::invalid("a message is not JSON"))?.into());
+            }
+            _ => {}
+        }
+    }
+    Ok(OpenTurn::new(covers, from_history, messages))
 }
 
 /// Writes two bytes fields as a message.

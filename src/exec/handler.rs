@@ -4,7 +4,7 @@ use crate::proto::exec_client_message::Message as Reply;
 use crate::proto::exec_server_message::Message as Case;
 use crate::proto::{self, ShellArgs};
 
-use super::{ExecCall, Served, ShellSink, not_served, reply};
+use super::{Effects, ExecCall, Served, ShellSink, not_served, reply};
 
 /// What came of offering an exec to a handler.
 pub enum Dispatch<'a> {
@@ -26,6 +26,14 @@ macro_rules! exec_table {
             fn serves(&self, case: &Case) -> bool {
                 let _ = case;
                 true
+            }
+
+            /// What serving this case does to the world. A turn that breaks off is made again only
+            /// when nothing changed since the last checkpoint, so say [`Effects::ReadOnly`] where
+            /// it is true. By default everything changes something.
+            fn effects(&self, case: &Case) -> Effects {
+                let _ = case;
+                Effects::Changes
             }
 
             $(

@@ -35,6 +35,16 @@ pub struct ExecCall {
     pub exec_id: String,
 }
 
+/// What a tool does to the world: whether it may run again when a turn is made again
+/// (PROTOCOL 3, end of a turn).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Effects {
+    /// It only looks.
+    ReadOnly,
+    /// It may change something: a turn in which it ran is not made again.
+    Changes,
+}
+
 /// Why an exec is not served. The service is told in the case's own way, the model reads the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {

@@ -15,17 +15,22 @@ impl Core {
     /// ([`Progress::UserMessageAppended`](super::Progress::UserMessageAppended)) carries.
     pub(super) fn say(&mut self, text: &str) -> Result<String> {
         let message_id = self.ids.next_id().to_string();
+        self.say_as(message_id.clone(), text)?;
+        Ok(message_id)
+    }
+
+    /// Says it under an id that was given before.
+    pub(super) fn say_as(&mut self, message_id: String, text: &str) -> Result<()> {
         let user_message = UserMessage {
             text: text.to_owned(),
-            message_id: message_id.clone(),
             correlation_id: message_id.clone(),
+            message_id,
             mode: MODE_AGENT,
             ..UserMessage::default()
         };
         let action =
             UserMessageAction { user_message: Some(user_message), ..UserMessageAction::default() };
-        self.act(&Action::UserMessageAction(Box::new(action)))?;
-        Ok(message_id)
+        self.act(&Action::UserMessageAction(Box::new(action)))
     }
 
     /// Sends an action into the running turn.

@@ -1,7 +1,7 @@
 //! The rules of a run: what each message, timer and command does. `session` feeds it.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::codec::{RunRequest, ToolContext, reply};
 use crate::connect::classify::{Circumstances, RunSoFar, refine};
@@ -76,6 +76,10 @@ pub(super) struct Core {
     held_up: bool,
     progressed: bool,
     completed_message: bool,
+    /// The service said something: it may be at work on the turn.
+    pub(super) heard_message: bool,
+    /// The turn's tool calls were not answered in time.
+    pub(super) pause_expired: bool,
 }
 
 impl Core {
@@ -112,6 +116,8 @@ impl Core {
             held_up: false,
             progressed: false,
             completed_message: false,
+            heard_message: false,
+            pause_expired: false,
             options,
         };
         core.outbox.send(encoded.envelope);
@@ -240,6 +246,7 @@ impl Core {
 
     pub(super) fn message_completed(&mut self, progress: bool) {
         self.completed_message = true;
+        self.heard_message = true;
         self.progressed |= progress;
     }
 
@@ -387,17 +394,15 @@ impl Core {
                 "a message that began {:?} ago is still not complete",
                 o.message
             ))),
-            Timer::Deadline => self.give_up(Error::new(
-                Kind::DeadlineExceeded,
-                format!(
-                    "the run took longer than its deadline of {:?}",
-                    o.deadline.unwrap_or_default()
-                ),
-            )),
-            Timer::PausedTurn => self.give_up(Error::new(
-                Kind::Interrupted,
-                format!("the turn's tool calls were not answered within {:?}", o.paused_turn),
-            )),
+            Timer::Deadline => self.give_up(past_deadline(o.deadline.unwrap_or_default())),
+            Timer::PausedTurn => {
+                let limit = o.paused_turn;
+                self.pause_expired = true;
+                self.give_up(Error::new(
+                    Kind::Interrupted,
+                    format!("the turn's tool calls were not answered within {limit:?}"),
+                ));
+            }
             Timer::Heartbeat => {
                 if !self.heartbeat_queued {
                     self.heartbeat_queued = true;
@@ -459,10 +464,14 @@ impl Core {
         }
         let error = match end {
             InputEnd::Lost(error) => error,
-            InputEnd::Clean => cut_off.err().unwrap_or_else(|| {
-                Error::new(Kind::Interrupted, "the stream ended without an end-stream message")
-                    .with_code(Code::Internal)
-            }),
+            // Inside an envelope or between two: the turn broke off either way.
+            InputEnd::Clean => match cut_off {
+                Err(error) => error.with_kind(Kind::Interrupted),
+                Ok(()) => {
+                    Error::new(Kind::Interrupted, "the stream ended without an end-stream message")
+                        .with_code(Code::Internal)
+                }
+            },
         };
         self.finish(Err(error), Farewell::Reset);
     }
@@ -477,7 +486,7 @@ impl Core {
     }
 
     /// We stop although the service works: it is told so.
-    fn give_up(&mut self, error: Error) {
+    pub(super) fn give_up(&mut self, error: Error) {
         self.finish(Err(error), Farewell::Tell);
     }
 
@@ -513,11 +522,16 @@ impl Core {
 }
 
 /// What the parser of the end-stream read of it already.
-fn retry_after(error: &Error) -> Option<std::time::Duration> {
+fn retry_after(error: &Error) -> Option<Duration> {
     match error.kind() {
         Kind::RateLimited { retry_after } | Kind::Overloaded { retry_after } => *retry_after,
         _ => None,
     }
+}
+
+pub(super) fn past_deadline(deadline: Duration) -> Error {
+    let message = format!("the run took longer than its deadline of {deadline:?}");
+    Error::new(Kind::DeadlineExceeded, message)
 }
 
 fn stalled(message: String) -> Error {

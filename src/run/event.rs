@@ -127,14 +127,50 @@ pub enum Notice {
     BlobIdMismatch,
     /// The connection was lost after the turn had ended; the answer is complete.
     LostAfterEnd,
-    /// An attempt failed before it gave anything; another follows. Made by who drives the
-    /// attempts, see [`Retry`](super::Retry).
+    /// The way to the service failed; another attempt follows and the turn goes on.
     Retrying {
         /// How often it was tried again, this time included.
         attempt: u32,
         /// Milliseconds until then.
         delay_ms: u64,
     },
+    /// The service refused the request for a reason that has a remedy; it is asked again at once.
+    Repairing {
+        /// The remedy.
+        remedy: Remedy,
+    },
+    /// The stream is gone while tool calls wait for their answers: they took longer than the limit,
+    /// or the connection was lost. Nothing else is lost: once they are answered, the turn goes on.
+    Parked,
+    /// The turn goes on, on a new stream, from the history.
+    Resuming,
+    /// What the service now says is not what it said before the stream broke. Drop the last
+    /// `text` bytes of the answer and the last `thinking` bytes of the reasoning: what follows
+    /// stands in their place.
+    Restarted {
+        /// Bytes of text, from the end of what was handed out so far.
+        text: usize,
+        /// Bytes of reasoning, from the end of what was handed out so far.
+        thinking: usize,
+    },
+    /// The state of the conversation could not be kept; the run goes on.
+    NotKept {
+        /// Why, in a few words.
+        why: String,
+    },
+}
+
+/// What is done about a refusal that has a remedy (PROTOCOL 3 and 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Remedy {
+    /// The model is named by the other of its two fields.
+    OtherModelForm,
+    /// The conversation goes on under a fresh id.
+    FreshConversation,
+    /// The service lost a blob: the conversation is built anew from the history.
+    Rebuild,
 }
 
 impl Event {

@@ -23,6 +23,8 @@ use crate::redact::Redactor;
 
 use super::{Event, Flow, Head, Options, Output, Polled, ServeKey, ServeResult, Serves, Session};
 
+pub use super::turn::turn_operations;
+
 /// A session under random operations, with the promises that hold whatever comes.
 struct Machine {
     session: Session,
@@ -124,7 +126,7 @@ fn options() -> Options {
     Options { serves: Some(Arc::new(All)), ..Options::default() }
 }
 
-fn head() -> Head {
+pub(super) fn head() -> Head {
     let headers = vec![("content-type".to_owned(), super::head::CONTENT_TYPE.to_owned())];
     Head { status: 200, headers, received_at: SystemTime::UNIX_EPOCH }
 }
@@ -291,6 +293,7 @@ impl Machine {
                 Output::HalfClose | Output::Reset(_) => closed = true,
                 Output::Serve(task) => self.tasks.push(task.key),
                 Output::StopServing(key) => self.tasks.retain(|task| *task != key),
+                Output::Open | Output::Keep => unreachable!("a session has one stream"),
                 Output::Wait(deadline) => {
                     assert!(!self.session.is_over() || deadline.is_none(), "a timer after the end");
                     self.deadline = deadline;
@@ -314,16 +317,16 @@ impl Machine {
 }
 
 /// Bytes taken from the front: one, or a slice whose length the first byte gives.
-struct Input<'a>(&'a [u8]);
+pub(super) struct Input<'a>(pub(super) &'a [u8]);
 
 impl<'a> Input<'a> {
-    fn byte(&mut self) -> Option<u8> {
+    pub(super) fn byte(&mut self) -> Option<u8> {
         let (first, rest) = self.0.split_first()?;
         self.0 = rest;
         Some(*first)
     }
 
-    fn slice(&mut self) -> &'a [u8] {
+    pub(super) fn slice(&mut self) -> &'a [u8] {
         let length = usize::from(self.byte().unwrap_or(0)).min(self.0.len());
         let (slice, rest) = self.0.split_at(length);
         self.0 = rest;

@@ -1,4 +1,5 @@
-//! One run of the protocol, as a machine that does no I/O (PROTOCOL 3).
+//! One run of the protocol, as machines that do no I/O (PROTOCOL 3): [`Session`] is one attempt on
+//! one stream, [`Turn`] makes another where that is safe.
 //!
 //! [`Session`] takes what arrives on one HTTP/2 stream (response head, body bytes, end, loss), the
 //! time, and the caller's commands; it gives events for the caller and work for the driver. It
@@ -41,15 +42,18 @@ mod serving;
 mod session;
 mod timer;
 mod tools;
+mod turn;
 mod usage;
 
-pub use event::{CheckpointInfo, Ended, Event, EventRef, Finish, Notice};
+pub use event::{CheckpointInfo, Ended, Event, EventRef, Finish, Notice, Remedy};
 pub use head::Head;
 pub use options::{Options, Serves};
 pub use output::{FLUSH_LIMIT, Output, ResetReason};
 pub use progress::Progress;
-pub use retry::Retry;
+pub use retry::{RetryBudget, RetryOptions};
 pub use serve::{ServeKey, ServeTask, Work};
 pub use serving::ServeResult;
 pub use session::{Flow, Polled, Session};
+pub use turn::Turn;
+pub(crate) use turn::unanswered;
 pub use usage::Usage;

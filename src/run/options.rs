@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::connect::Limits;
+use crate::exec::Effects;
 use crate::proto::exec_server_message::Message as Case;
 use crate::proto::interaction_query::Query;
+
+use super::retry::RetryOptions;
 
 /// Limits and times of one run. Every default has its reason beside it.
 #[derive(Clone)]
@@ -62,6 +65,9 @@ pub struct Options {
     pub exec_limit: Duration,
     /// How long a person may take for a query. 10 minutes, for the same reason.
     pub query_limit: Duration,
+    /// Whether and how the run is tried again. A [`Session`](super::Session) is one attempt; a
+    /// [`Turn`](super::Turn) makes the others.
+    pub retry: RetryOptions,
     /// Bytes kept of an error answer's body; the rest is not read. 64 KiB (FAULTS, promises).
     pub error_body: usize,
 }
@@ -88,6 +94,7 @@ impl Default for Options {
             serve_waiting: 256,
             exec_limit: Duration::from_secs(600),
             query_limit: Duration::from_secs(600),
+            retry: RetryOptions::default(),
             error_body: 64 << 10,
         }
     }
@@ -99,11 +106,20 @@ pub trait Serves: Send + Sync {
     fn exec(&self, case: &Case) -> bool;
     /// Whether this query is served.
     fn query(&self, query: &Query) -> bool;
+    /// What serving this exec does to the world. By default it changes something.
+    fn effects(&self, case: &Case) -> Effects {
+        let _ = case;
+        Effects::Changes
+    }
 }
 
 impl Options {
     pub(super) fn serves_exec(&self, case: &Case) -> bool {
         self.serves.as_ref().is_some_and(|serves| serves.exec(case))
+    }
+
+    pub(super) fn effects(&self, case: &Case) -> Effects {
+        self.serves.as_ref().map_or(Effects::Changes, |serves| serves.effects(case))
     }
 
     pub(super) fn serves_query(&self, query: &Query) -> bool {

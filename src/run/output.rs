@@ -26,6 +26,12 @@ pub enum Output {
     Serve(ServeTask),
     /// Drop the task of this key: its result is no longer awaited.
     StopServing(ServeKey),
+    /// Open another stream for what is sent from here on: the one before has had its end, and
+    /// nothing that still comes on it counts. Only a [`Turn`](super::Turn) wants that.
+    Open,
+    /// Keep [`Turn::snapshot`](super::Turn::snapshot) where a restarted process finds it. Only a
+    /// [`Turn`](super::Turn) that was told to be kept wants that.
+    Keep,
     /// Nothing to do before this instant (or before new input, when `None`).
     Wait(Option<Instant>),
 }

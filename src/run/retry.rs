@@ -1,5 +1,9 @@
 //! Whether and when a failed attempt is tried again (PROTOCOL 3, "Retry").
 
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::error::{Error, Kind, NetworkFault};
@@ -12,33 +16,97 @@ const MAX_DELAY_MS: u64 = 60_000;
 /// Jitter on top of the delay, in thousandths of it at most. 20 % (PROTOCOL 3).
 const JITTER: u64 = 200;
 
-/// The attempts of one run: a budget, and the rule that spends it.
-///
-/// Only what provably had no effect is tried again here: an attempt that handed out text, thinking
-/// or a tool call is over. Errors that the service stated in the end-stream are never retried.
+/// How often a run is tried again, and what makes that safe.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Retry {
+#[non_exhaustive]
+pub struct RetryOptions {
+    /// Attempts after the first when the way to the service fails. 10 (PROTOCOL 3). With 0 there
+    /// is one attempt and its outcome stands (FAULTS); a turn that waited too long for its tools
+    /// still goes on.
+    pub retries: u32,
+    /// How long nothing at all may come, heartbeats included, while there are retries. 30 s
+    /// (PROTOCOL 3); a single attempt waits for [`Options::silence`](super::Options::silence).
+    pub silence: Duration,
+    /// Tools that only look: the turn may be made again although one of them ran. Every other tool
+    /// is taken to change something.
+    pub read_only_tools: BTreeSet<String>,
+}
+
+impl Default for RetryOptions {
+    fn default() -> Self {
+        let silence = Duration::from_secs(30);
+        Self { retries: 10, silence, read_only_tools: BTreeSet::new() }
+    }
+}
+
+/// Retries that all runs of one client may make together. Clones are the same budget.
+///
+/// A retry takes one; a turn that completes gives one back. When the service is down for all,
+/// their retries do not add up to a flood.
+#[derive(Clone)]
+pub struct RetryBudget {
+    left: Arc<AtomicU32>,
+    most: u32,
+}
+
+impl RetryBudget {
+    /// A budget of so many retries.
+    pub fn new(most: u32) -> Self {
+        Self { left: Arc::new(AtomicU32::new(most)), most }
+    }
+
+    /// Retries that are left.
+    pub fn left(&self) -> u32 {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn take(&self) -> bool {
+        let one_less = |left: u32| left.checked_sub(1);
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
+    }
+
+    pub(super) fn give_back(&self) {
+        let one_more = |left: u32| (left < self.most).then_some(left + 1);
+        // Full already: nothing to give back.
+        let _ = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+    }
+}
+
+impl Default for RetryBudget {
+    /// 100: ten runs may use all of theirs, and a thousand that fail at once soon stop asking.
+    fn default() -> Self {
+        Self::new(100)
+    }
+}
+
+impl fmt::Debug for RetryBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RetryBudget({} of {})", self.left(), self.most)
+    }
+}
+
+/// The retries of one run, and the delay before each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Retry {
     left: u32,
     tried: u32,
 }
 
 impl Retry {
-    /// A budget of attempts after the first.
-    pub fn new(retries: u32) -> Self {
+    /// So many attempts after the first.
+    pub(super) fn new(retries: u32) -> Self {
         Self { left: retries, tried: 0 }
     }
 
     /// How often it was tried again so far.
-    pub fn tried(&self) -> u32 {
+    pub(super) fn tried(&self) -> u32 {
         self.tried
     }
 
-    /// How long to wait before the next attempt; `None`: the error stands.
-    ///
-    /// `handed_out`: the attempt gave text, thinking or tool calls to its caller. `random` is any
-    /// number; it decides the jitter.
-    pub fn after(&mut self, error: &Error, handed_out: bool, random: u64) -> Option<Duration> {
-        if self.left == 0 || handed_out || !is_worth_it(error) {
+    /// How long to wait before the next attempt; `None`: the error stands. `random` is any number;
+    /// it decides the jitter.
+    pub(super) fn after(&mut self, error: &Error, random: u64) -> Option<Duration> {
+        if self.left == 0 || !is_worth_it(error) {
             return None;
         }
         let asked = match error.kind() {
@@ -58,7 +126,7 @@ impl Retry {
 
 /// Failures of the way, streams that ended too early, and refusals over HTTP before the first
 /// message. A stated error has no HTTP status: it came in the end-stream.
-fn is_worth_it(error: &Error) -> bool {
+pub(super) fn is_worth_it(error: &Error) -> bool {
     match error.kind() {
         // Something between here and the service speaks another protocol: it will go on to.
         Kind::Network(NetworkFault::Alpn) => false,
@@ -78,34 +146,33 @@ mod tests {
     #[test]
     fn delays_double_to_a_minute_with_up_to_a_fifth_on_top() {
         let mut retry = Retry::new(8);
-        let delays: Vec<_> = (0..9).map(|_| retry.after(&cut(), false, 0)).collect();
+        let delays: Vec<_> = (0..9).map(|_| retry.after(&cut(), 0)).collect();
         let secs = |s| Some(Duration::from_secs(s));
         assert_eq!(
             delays,
             [secs(1), secs(2), secs(4), secs(8), secs(16), secs(32), secs(60), secs(60), None]
         );
         assert_eq!(retry.tried(), 8);
-        assert_eq!(Retry::new(1).after(&cut(), false, 200), Some(Duration::from_millis(1_200)));
-        assert_eq!(Retry::new(1).after(&cut(), false, 201), secs(1));
+        assert_eq!(Retry::new(1).after(&cut(), 200), Some(Duration::from_millis(1_200)));
+        assert_eq!(Retry::new(1).after(&cut(), 201), secs(1));
     }
 
     #[test]
-    fn what_had_an_effect_or_was_stated_stands() {
+    fn what_was_stated_stands() {
         let overloaded = || Error::new(Kind::Overloaded { retry_after: None }, "busy");
         let refused = |status| overloaded().with_http_status(status);
         let cases = [
-            (cut(), false, true),
-            (cut(), true, false),
-            (Error::network(NetworkFault::Alpn, "http/1.1"), false, false),
-            (Error::new(Kind::Interrupted, "ended early"), false, true),
-            (overloaded(), false, false),
-            (refused(503), false, true),
-            (refused(500), false, false),
-            (Error::new(Kind::Cancelled, "cancelled"), false, false),
-            (Error::new(Kind::DeadlineExceeded, "too long"), false, false),
+            (cut(), true),
+            (Error::network(NetworkFault::Alpn, "http/1.1"), false),
+            (Error::new(Kind::Interrupted, "ended early"), true),
+            (overloaded(), false),
+            (refused(503), true),
+            (refused(500), false),
+            (Error::new(Kind::Cancelled, "cancelled"), false),
+            (Error::new(Kind::DeadlineExceeded, "too long"), false),
         ];
-        for (error, handed_out, again) in cases {
-            let delay = Retry::new(1).after(&error, handed_out, 0);
+        for (error, again) in cases {
+            let delay = Retry::new(1).after(&error, 0);
             assert_eq!(delay.is_some(), again, "{error}");
         }
     }
@@ -116,7 +183,19 @@ mod tests {
             let retry_after = Some(Duration::from_secs(secs));
             Error::new(Kind::RateLimited { retry_after }, "slow down").with_http_status(429)
         };
-        assert_eq!(Retry::new(1).after(&asked(7), false, 0), Some(Duration::from_secs(7)));
-        assert_eq!(Retry::new(1).after(&asked(61), false, 0), None);
+        assert_eq!(Retry::new(1).after(&asked(7), 0), Some(Duration::from_secs(7)));
+        assert_eq!(Retry::new(1).after(&asked(61), 0), None);
+    }
+
+    #[test]
+    fn a_budget_is_shared_and_never_more_than_full() {
+        let budget = RetryBudget::new(2);
+        let same = budget.clone();
+        assert!(budget.take() && same.take());
+        assert!(!budget.take() && !same.take());
+        same.give_back();
+        assert_eq!(budget.left(), 1);
+        (0..5).for_each(|_| budget.give_back());
+        assert_eq!(same.left(), 2);
     }
 }

@@ -115,6 +115,16 @@ impl ServeTable {
         self.running.len() + self.waiting.len()
     }
 
+    /// The last key that was given out.
+    pub(super) fn last_key(&self) -> u64 {
+        self.next_key
+    }
+
+    /// Goes on counting after the keys of an earlier attempt: none is used twice.
+    pub(super) fn count_on(&mut self, last_key: u64) {
+        self.next_key = self.next_key.max(last_key);
+    }
+
     pub(super) fn insert(&mut self, asked: Asked) {
         self.next_key += 1;
         let key = ServeKey(self.next_key);

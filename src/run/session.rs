@@ -23,6 +23,7 @@ use super::options::Options;
 use super::output::Output;
 use super::serve::ServeKey;
 use super::serving::ServeResult;
+use super::tools::ToolTable;
 
 /// What a sink answers to an event. The event has been taken either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,12 +47,27 @@ pub enum Polled {
     Ended,
 }
 
-/// One run: the client's half of one `AgentService.Run` stream.
+/// What is left of a session that is over.
+pub(super) struct Remains {
+    /// Its farewell to the stream.
+    pub(super) outputs: Vec<Output>,
+    /// The service said something.
+    pub(super) heard: bool,
+    /// It ended because its tool calls were not answered in time.
+    pub(super) pause_expired: bool,
+    pub(super) output_tokens: u64,
+    pub(super) tools: ToolTable,
+    pub(super) last_key: u64,
+    pub(super) conversation: Conversation,
+    pub(super) ids: Box<dyn IdSource>,
+}
+
+/// One attempt of a run: the client's half of one `AgentService.Run` stream.
 pub struct Session {
     /// Set once the response head has passed.
     decoder: Option<Decoder>,
     inbox: VecDeque<Bytes>,
-    core: Core,
+    pub(super) core: Core,
     held_up: bool,
 }
 
@@ -290,6 +306,28 @@ impl Session {
     /// The conversation as it stands: checkpoint and blobs received so far.
     pub fn conversation(&self) -> &Conversation {
         &self.core.conversation
+    }
+
+    /// Takes apart what is over: what the next attempt of the same turn needs.
+    pub(super) fn dismantle(mut self) -> Remains {
+        let mut outputs = Vec::new();
+        loop {
+            match self.core.poll_output() {
+                Output::Wait(_) => break,
+                output => outputs.push(output),
+            }
+        }
+        let core = self.core;
+        Remains {
+            outputs,
+            heard: core.heard_message,
+            pause_expired: core.pause_expired,
+            output_tokens: core.usage.output,
+            tools: core.tools,
+            last_key: core.serves.last_key(),
+            conversation: core.conversation,
+            ids: core.ids,
+        }
     }
 
     /// Ends the run and gives the conversation back. Whatever was committed stays committed.

@@ -64,6 +64,17 @@ impl ToolTable {
             .collect()
     }
 
+    /// Forgets the calls that the caller has not seen, and those whose answer is at hand.
+    pub(crate) fn keep_open(&mut self, at_hand: impl Fn(&str) -> bool) {
+        self.pending.retain(|pending| pending.handed_out && !at_hand(&pending.call.id));
+    }
+
+    /// Notes a call as handed out: it is to be answered whatever stream it came on.
+    pub(crate) fn reopen(&mut self, call: ToolCall) {
+        let exec = ExecCall { id: 0, exec_id: String::new() };
+        self.pending.push(Pending { exec, call, handed_out: true, heartbeat: None });
+    }
+
     /// The service no longer waits for this exec. The call's id when the caller knows of it.
     pub(crate) fn abort(&mut self, exec_id: u32) -> Option<Aborted> {
         let at = self.pending.iter().position(|pending| pending.exec.id == exec_id)?;

@@ -134,6 +134,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Attempts after the first when the way to the service fails, unless a run says otherwise.
+    /// 10 (PROTOCOL 3); 0: one attempt, whatever comes of it.
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.run.retry.retries = retries;
+        self
+    }
+
     /// How many events of a run may wait for its consumer.
     pub fn queue_limits(mut self, limits: QueueLimits) -> Self {
         self.queue = limits;

@@ -10,20 +10,20 @@ use tokio::time::Instant;
 
 use crate::codec::{History, Model, RunRequest};
 use crate::context::{Context, Tool};
-use crate::conversation::Conversation;
+use crate::conversation::{Conversation, ConversationStore};
 use crate::error::{Error, Result};
 use crate::exec::{Ask, ExecHandler};
 use crate::ids::{IdSource, RandomIds};
 use crate::redact::Redactor;
 use crate::rpc::http2::Http2Config;
-use crate::run::{Options, Session};
+use crate::run::{Options, RetryBudget, Turn};
 use crate::secret::Secret;
 
 use super::builder::{ClientBuilder, QueueLimits};
 use super::endpoint::Endpoint;
 use super::headers::{CallShape, Headers};
 use super::pool::Pool;
-use super::run::{BatchLimits, Handlers, Host, Mailbox, Opening, Run, Task, TaskLimits};
+use super::run::{BatchLimits, Handlers, Host, Keeper, Mailbox, Router, Run, Task, TaskLimits};
 
 const RUN: &str = "/agent.v1.AgentService/Run";
 
@@ -61,6 +61,7 @@ pub(super) struct Shared {
     options: Options,
     limits: TaskLimits,
     unary_limit: Duration,
+    retries: RetryBudget,
 }
 
 /// What depends on the account.
@@ -86,7 +87,8 @@ impl Shared {
         let batch = BatchLimits { bytes, events: (queue.events / 4).max(1) };
         let credit_due = (window / 8).max(1);
         let limits = TaskLimits { batch, credit_due };
-        Self { runs, unary, headers, options, limits, unary_limit }
+        let retries = RetryBudget::default();
+        Self { runs, unary, headers, options, limits, unary_limit, retries }
     }
 }
 
@@ -133,6 +135,7 @@ impl Client {
             conversation: Conversation::default(),
             options: self.shared.options.clone(),
             host: Host::default(),
+            store: None,
         }
     }
 
@@ -157,7 +160,7 @@ impl Client {
     }
 
     async fn start(&self, run: RunBuilder) -> Result<Run, StartError> {
-        let RunBuilder { mut request, conversation, mut options, host, .. } = run;
+        let RunBuilder { mut request, conversation, mut options, host, store, .. } = run;
         if !host.is_empty() {
             options.serves = Some(Arc::new(host.clone()));
         }
@@ -165,7 +168,8 @@ impl Client {
         if request.request_id.is_empty() {
             request.request_id = ids.next_id().to_string();
         }
-        let head = match self.head(&request.request_id) {
+        let request_id = request.request_id.clone();
+        let head = match self.head(&request_id) {
             Ok(head) => head,
             Err(error) => return Err(StartError::new(error, conversation)),
         };
@@ -173,15 +177,19 @@ impl Client {
         // Lets the dial send its first packet before the request is encoded and hashed.
         tokio::task::yield_now().await;
         let redactor = self.credentials.redactor.clone();
+        let router = Router::new(self.shared.runs.clone(), head, redactor.clone());
         let now = Instant::now().into_std();
+        let budget = self.shared.retries.clone();
         let ids = Box::new(ids);
-        let session = Session::new(&request, conversation, options, redactor.clone(), ids, now)
+        let turn = Turn::new(request, conversation, options, budget, redactor, ids, now)
             .map_err(|refused| StartError::new(refused.0, refused.1))?;
-        let opening = Opening::new(self.shared.runs.clone(), checkout, head, redactor);
+        let turn = if store.is_some() { turn.kept() } else { turn };
+        let (opening, keeper) = (router.open_with(checkout), Keeper::new(store));
         let mailbox = Arc::new(Mailbox::default());
         let (handlers, limits) = (Handlers::new(host), self.shared.limits);
-        tokio::spawn(Task::new(Arc::clone(&mailbox), limits, session, opening, handlers));
-        Ok(Run::new(mailbox, request.request_id))
+        let task = Task::new(Arc::clone(&mailbox), limits, turn, router, opening, handlers, keeper);
+        tokio::spawn(task);
+        Ok(Run::new(mailbox, request_id))
     }
 
     /// The head of a run's request.
@@ -258,6 +266,7 @@ pub struct RunBuilder {
     conversation: Conversation,
     options: Options,
     host: Host,
+    store: Option<Arc<dyn ConversationStore>>,
 }
 
 impl RunBuilder {
@@ -312,6 +321,42 @@ impl RunBuilder {
     /// Answers what the service asks a person; everything is refused without it.
     pub fn asker(mut self, asker: Arc<dyn Ask>) -> Self {
         self.host.asker = Some(asker);
+        self
+    }
+
+    /// Attempts after the first when the way to the service fails; see
+    /// [`RetryOptions`](crate::run::RetryOptions). 0: one attempt, whatever comes of it.
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.options.retry.retries = retries;
+        self
+    }
+
+    /// Adds a tool that only looks: a turn that breaks off may be made again although it ran.
+    pub fn read_only_tool(mut self, tool: Tool) -> Self {
+        self.options.retry.read_only_tools.insert(tool.name.clone());
+        self.tool(tool)
+    }
+
+    /// Keeps the conversation here while the run is under way and when it is over: a process that
+    /// is started again loads it and goes on where this one was, tool calls that wait included.
+    ///
+    /// ```no_run
+    /// # async fn example(client: agentwire::Client) -> agentwire::Result<()> {
+    /// use std::sync::Arc;
+    /// use agentwire::conversation::{Conversation, ConversationStore, DiskStore};
+    ///
+    /// let store = Arc::new(DiskStore::new("conversations"));
+    /// let conversation = match store.load("my-conversation")? {
+    ///     Some(kept) => kept,
+    ///     None => Conversation::with_id("my-conversation"),
+    /// };
+    /// let run = client.prompt("hello").model("composer-2").conversation(conversation);
+    /// let run = run.store(store).start().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn store(mut self, store: Arc<dyn ConversationStore>) -> Self {
+        self.store = Some(store);
         self
     }
 

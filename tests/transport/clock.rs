@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::peer::Call;
 
 /// Hands every call to the test.
-struct Links(mpsc::UnboundedSender<Call>);
+pub(crate) struct Links(pub(crate) mpsc::UnboundedSender<Call>);
 
 impl Connector for Links {
     fn connect<'a>(&'a self, _: &'a Endpoint) -> Connecting<'a> {
@@ -42,7 +42,7 @@ async fn run(client: &Client, calls: &mut mpsc::UnboundedReceiver<Call>) -> (Run
 
 fn client() -> (Client, mpsc::UnboundedReceiver<Call>) {
     let (give, calls) = mpsc::unbounded_channel();
-    (Client::builder().connector(Links(give)).build().unwrap(), calls)
+    (Client::builder().connector(Links(give)).retries(0).build().unwrap(), calls)
 }
 
 async fn ended(mut run: Run) -> agentwire::Error {
@@ -157,7 +157,7 @@ async fn a_dial_that_takes_its_time_can_be_cancelled() {
             Box::pin(std::future::pending())
         }
     }
-    let client = Client::builder().connector(Never).build().unwrap();
+    let client = Client::builder().connector(Never).retries(0).build().unwrap();
     let run = client.prompt("x").model("m").start().await.unwrap();
     let start = Instant::now();
     tokio::time::sleep(Duration::from_secs(3)).await;

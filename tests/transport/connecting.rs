@@ -15,7 +15,11 @@ async fn nothing(call: Call) {
 }
 
 fn client(peer: &Peer, authority: &Authority) -> ClientBuilder {
-    Client::builder().endpoint(peer.tls_url()).roots(Roots::OnlyAdded).ca_pem(authority.pem())
+    Client::builder()
+        .endpoint(peer.tls_url())
+        .roots(Roots::OnlyAdded)
+        .ca_pem(authority.pem())
+        .retries(0)
 }
 
 #[tokio::test]
@@ -90,7 +94,9 @@ async fn a_peer_that_speaks_something_else_is_named() {
         limits.tls = Duration::from_secs(2);
         limits
     };
-    let build = |url: String| Client::builder().endpoint(url).dial_limits(limits).build().unwrap();
+    let build = |url: String| {
+        Client::builder().endpoint(url).dial_limits(limits).retries(0).build().unwrap()
+    };
     let tls = build(format!("https://{address}")).prewarm().await.unwrap_err();
     assert_eq!(tls.kind(), &Kind::Network(NetworkFault::Tls));
     assert!(tls.message().contains("does not speak TLS"), "{tls}");

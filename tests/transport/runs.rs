@@ -19,8 +19,9 @@ use tokio_stream::StreamExt;
 
 use super::peer::{Authority, Call, Peer, Seen, text_envelope, until};
 
+/// One attempt, whatever comes of it.
 fn client(peer: &Peer) -> Client {
-    Client::builder().endpoint(peer.url()).token("tok-123456789").build().unwrap()
+    Client::builder().endpoint(peer.url()).token("tok-123456789").retries(0).build().unwrap()
 }
 
 fn hello(client: &Client) -> RunBuilder {
@@ -309,7 +310,8 @@ async fn a_run_that_is_cancelled_before_there_is_a_connection_ends_at_once() {
 #[tokio::test]
 async fn a_refused_connection_is_the_runs_last_event_and_the_conversation_comes_back() {
     let refused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let client = Client::builder().endpoint(format!("http://{refused}")).build().unwrap();
+    let client =
+        Client::builder().endpoint(format!("http://{refused}")).retries(0).build().unwrap();
     let mut run = hello(&client).start().await.unwrap();
     assert_eq!(failure(&mut run).await.kind(), &Kind::Network(NetworkFault::Connect));
     let (_, conversation) = run.finish().await;
@@ -452,7 +454,7 @@ async fn a_service_that_stalls_is_given_up() {
     .await;
     let mut options = Options::default();
     options.silence = Duration::from_millis(100);
-    let mut run = hello(&client(&peer)).options(options).start().await.unwrap();
+    let mut run = hello(&client(&peer)).options(options).retries(0).start().await.unwrap();
     let (text, ended) = read(&mut run).await;
     assert_eq!(text, "then nothing");
     assert_eq!(ended.unwrap_err().kind(), &Kind::Network(NetworkFault::Stalled));
@@ -467,7 +469,7 @@ async fn a_peer_that_takes_no_data_is_given_up() {
     .await;
     let mut pool = PoolOptions::default();
     pool.http2.write_stall = Duration::from_millis(200);
-    let client = Client::builder().endpoint(peer.url()).pool(pool).build().unwrap();
+    let client = Client::builder().endpoint(peer.url()).pool(pool).retries(0).build().unwrap();
     // More than the peer's window, which is 2 MiB for a stream.
     let mut run = client.prompt("x".repeat(8 << 20)).model("composer-2").start().await.unwrap();
     let error = failure(&mut run).await;

@@ -158,6 +158,7 @@ async fn unary_calls_have_a_base_url_of_their_own() {
     let runs = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let peer = Peer::cleartext(|call| answer(call, 200, PROTO, models())).await;
     let client = Client::builder()
+        .retries(0)
         .endpoint(format!("http://{runs}"))
         .unary_endpoint(peer.url())
         .build()

@@ -1,6 +1,6 @@
 //! The cases of the protocol that a workspace serves.
 
-use agentwire::exec::{ExecCall, ExecHandler, Refusal, Served, ShellSink};
+use agentwire::exec::{Effects, ExecCall, ExecHandler, Refusal, Served, ShellSink};
 use agentwire::proto::exec_server_message::Message as Case;
 use agentwire::proto::{
     BackgroundShellSpawnArgs, BackgroundShellSpawnResult, DeleteArgs, DeleteResult, GrepArgs,
@@ -49,6 +49,20 @@ impl ExecHandler for Workspace {
                 | Case::BackgroundShellSpawnArgs(_)
                 | Case::RedactedReadArgs(_)
         )
+    }
+
+    fn effects(&self, case: &Case) -> Effects {
+        match case {
+            Case::ReadArgs(_)
+            | Case::LsArgs(_)
+            | Case::GrepArgs(_)
+            | Case::PiReadArgs(_)
+            | Case::PiGrepArgs(_)
+            | Case::PiFindArgs(_)
+            | Case::PiLsArgs(_)
+            | Case::RedactedReadArgs(_) => Effects::ReadOnly,
+            _ => Effects::Changes,
+        }
     }
 
     serve! {

@@ -65,7 +65,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     pub(super) timeout: Option<Duration>,
 
-    /// Attempts after the first when the way to the service fails
+    /// Attempts after the first when the way to the service fails; 0 is one attempt [default: 10]
     #[arg(long, value_name = "N")]
     pub(super) retries: Option<u32>,
 

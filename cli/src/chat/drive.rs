@@ -1,12 +1,9 @@
 //! One run from its start to its last event: print what comes, refuse tools, pass on Ctrl-C.
 
-use std::hash::{BuildHasher as _, RandomState};
-use std::time::Duration;
-
 use agentwire::Error;
 use agentwire::context::{Context, ToolCall, ToolResult};
 use agentwire::error::Kind;
-use agentwire::run::{Ended, Event, EventRef, Notice, Retry};
+use agentwire::run::{Ended, Event, EventRef};
 use agentwire::server::serve::Server;
 use agentwire::transport::{Client, ClientBuilder, Roots, Run};
 use agentwire::{codec::Model, run};
@@ -31,28 +28,13 @@ pub(super) async fn chat(args: &Args, context: Context, look: Look) -> Result<()
     let (client, _server) = connect(args, look).await?;
     let mut options = run::Options::default();
     options.deadline = args.timeout;
-    let question = Question { client, context, model: model(args), options };
-    let run = question.ask().await?;
-    let printer = Printer::new(args.report(), args.show_thinking, look);
-    let retry = Retry::new(args.retries.unwrap_or(0));
-    let chat = Chat { question, run, printer, interrupt, interrupted: false, rounds: 0, retry };
-    chat.print_all().await
-}
-
-/// What is asked, for one attempt and the next.
-struct Question {
-    client: Client,
-    context: Context,
-    model: Model,
-    options: run::Options,
-}
-
-impl Question {
-    async fn ask(&self) -> Result<Run, Failure> {
-        let ask = self.client.ask(self.context.clone()).model(self.model.clone());
-        let run = ask.options(self.options.clone()).start().await;
-        run.map_err(|refused| Failure::from(Error::from(refused)))
+    if let Some(retries) = args.retries {
+        options.retry.retries = retries;
     }
+    let run = client.ask(context).model(model(args)).options(options).start().await;
+    let run = run.map_err(|refused| Failure::from(Error::from(refused)))?;
+    let printer = Printer::new(args.report(), args.show_thinking, look);
+    Chat { run, printer, interrupt, interrupted: false, rounds: 0 }.print_all().await
 }
 
 fn model(args: &Args) -> Model {
@@ -100,13 +82,11 @@ fn at_endpoint(builder: ClientBuilder, args: &Args) -> Result<ClientBuilder, Fai
 
 /// A run and what is done with it.
 struct Chat {
-    question: Question,
     run: Run,
     printer: Printer,
     interrupt: Interrupt,
     interrupted: bool,
     rounds: u32,
-    retry: Retry,
 }
 
 /// What a batch of events asks of us.
@@ -114,19 +94,14 @@ struct Chat {
 struct Asked {
     calls: Vec<ToolCall>,
     ended: Option<Ended>,
-    /// Something was given to the person: the attempt cannot be repeated.
-    handed_out: bool,
-    /// The attempt failed and is worth another, after this time. Its error is not shown.
-    again: Option<Duration>,
 }
 
 impl Chat {
     /// Prints everything up to the last event; the exit code says how it ended.
     async fn print_all(mut self) -> Result<(), Failure> {
         let mut trouble = None;
-        let mut handed_out = false;
         loop {
-            let asked = match self.batch(trouble.is_none(), handed_out).await {
+            let asked = match self.batch(trouble.is_none()).await {
                 Ok(Some(asked)) => asked,
                 Ok(None) => break,
                 Err(failure) => {
@@ -136,14 +111,6 @@ impl Chat {
                     continue;
                 }
             };
-            handed_out |= asked.handed_out;
-            if let Some(delay) = asked.again {
-                if self.wait(delay).await? {
-                    self.run = self.question.ask().await?;
-                    continue;
-                }
-                return Err(Failure::Said(exit::INTERRUPTED));
-            }
             if let Some(ended) = asked.ended {
                 return self.end(ended, trouble).await;
             }
@@ -157,18 +124,12 @@ impl Chat {
     }
 
     /// Takes in what is there, or waits for it; `None` after the last event.
-    async fn batch(&mut self, print: bool, handed_out: bool) -> Result<Option<Asked>, Failure> {
-        let mut asked = Asked { handed_out, ..Asked::default() };
+    async fn batch(&mut self, print: bool) -> Result<Option<Asked>, Failure> {
+        let mut asked = Asked::default();
         let mut result = Ok(());
-        let (printer, retry, interrupted) = (&mut self.printer, &mut self.retry, self.interrupted);
+        let printer = &mut self.printer;
         let next = self.run.next_batch(|event| {
-            if let EventRef::Other(Event::Ended(Err(error))) = &event
-                && print
-                && !interrupted
-            {
-                asked.again = retry.after(error, asked.handed_out, random());
-            }
-            if print && asked.again.is_none() && result.is_ok() {
+            if print && result.is_ok() {
                 result = printer.event(&event);
             }
             asked.note(event);
@@ -187,19 +148,6 @@ impl Chat {
             result.and_then(|()| self.printer.flush())?;
         }
         Ok(more.map(|_| asked))
-    }
-
-    /// Says that another attempt follows and waits for it. False: Ctrl-C came first.
-    async fn wait(&mut self, delay: Duration) -> Result<bool, Failure> {
-        let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-        let notice = Notice::Retrying { attempt: self.retry.tried(), delay_ms };
-        self.printer.event(&EventRef::Other(Event::Notice(notice)))?;
-        self.printer.flush()?;
-        Ok(tokio::select! {
-            biased;
-            () = self.interrupt.wait() => false,
-            () = tokio::time::sleep(delay) => true,
-        })
     }
 
     /// Answers tool calls: nothing serves them here, and the model should know.
@@ -241,19 +189,10 @@ impl Chat {
 
 impl Asked {
     fn note(&mut self, event: EventRef<'_>) {
-        self.handed_out |= matches!(
-            event,
-            EventRef::Text(_) | EventRef::Thinking(_) | EventRef::Other(Event::ToolCalls(_))
-        );
         match event {
             EventRef::Other(Event::ToolCalls(calls)) => self.calls.extend(calls),
             EventRef::Other(Event::Ended(ended)) => self.ended = Some(ended),
             _ => {}
         }
     }
-}
-
-/// A random number for the jitter of a delay: the seed that the system gives every hash map.
-fn random() -> u64 {
-    RandomState::new().hash_one(0)
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use agentwire::context::ToolCall;
-use agentwire::run::{Notice, Usage};
+use agentwire::run::{Notice, Remedy, Usage};
 
 pub(super) const TOOLS_ABORTED: &str = "the service no longer waits for these tools";
 
@@ -33,8 +33,27 @@ pub(super) fn notice(notice: &Notice) -> String {
         }
         Notice::Retrying { attempt, delay_ms } => {
             let seconds = *delay_ms as f64 / 1_000.0;
-            format!("the attempt failed before anything came; attempt {attempt} in {seconds:.1} s")
+            format!("the connection failed; attempt {attempt} to go on in {seconds:.1} s")
         }
+        Notice::Repairing { remedy } => {
+            let what = match remedy {
+                Remedy::OtherModelForm => "the model is named the other way",
+                Remedy::FreshConversation => "the conversation goes on under a fresh id",
+                Remedy::Rebuild => "the conversation is built anew from its history",
+                _ => "with a remedy",
+            };
+            format!("the service refused the request; it is asked again: {what}")
+        }
+        Notice::Parked => {
+            "the connection is gone while tools are at work; the turn goes on when they are done"
+                .to_owned()
+        }
+        Notice::Resuming => "the turn goes on over a new connection".to_owned(),
+        Notice::Restarted { text: 0, .. } => "the model thought again".to_owned(),
+        Notice::Restarted { text, .. } => {
+            format!("the model began again: what follows replaces the last {text} bytes above")
+        }
+        Notice::NotKept { why } => format!("the conversation could not be kept: {why}"),
         other => format!("{other:?}"),
     }
 }

@@ -70,6 +70,7 @@ pub(super) struct Facts {
     pub(super) model: String,
     pub(super) conversation: String,
     pub(super) turn: u32,
+    pub(super) used_tokens: u32,
     pub(super) images: usize,
     pub(super) tools: Vec<Offered>,
     /// Turns that the state names; a client may send them without a prompt.
@@ -96,6 +97,9 @@ impl Facts {
             model: model_of(request),
             conversation: request.conversation_id.clone().unwrap_or_default(),
             turn: u32::try_from(turns).unwrap_or(u32::MAX).saturating_add(1),
+            used_tokens: state
+                .and_then(|state| state.token_details.as_ref())
+                .map_or(0, |details| details.used_tokens),
             images: 0,
             tools: Vec::new(),
             turns,
@@ -121,6 +125,8 @@ impl Facts {
             }
             Some(conversation_action::Action::ResumeAction(action)) => {
                 facts.action = ActionKind::Resume;
+                // The state has the turn that is under way.
+                facts.turn = u32::try_from(turns).unwrap_or(u32::MAX).max(1);
                 if let Some(context) = &action.request_context {
                     facts.learn(context);
                 }
@@ -137,6 +143,7 @@ impl Facts {
             model: &self.model,
             turn: self.turn,
             action: self.action,
+            used_tokens: self.used_tokens,
             tools: self.tools.len(),
             images: self.images,
         }

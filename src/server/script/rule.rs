@@ -40,6 +40,9 @@ pub struct When {
     /// What the client asks for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action: Option<ActionKind>,
+    /// The tokens that the state names, 0 where it names none: which checkpoint it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub used_tokens: Option<u32>,
     /// Whether the request offers tools.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tools: Option<bool>,
@@ -71,6 +74,8 @@ pub struct Facets<'a> {
     pub turn: u32,
     /// What is asked for.
     pub action: ActionKind,
+    /// The tokens of the state's token details; 0 without them.
+    pub used_tokens: u32,
     /// Tools that came with the request itself.
     pub tools: usize,
     /// Images of the message.
@@ -85,6 +90,7 @@ impl When {
             && self.model.as_ref().is_none_or(|pattern| glob(pattern, facets.model))
             && self.turn.is_none_or(|turn| turn == facets.turn)
             && self.action.is_none_or(|action| action == facets.action)
+            && self.used_tokens.is_none_or(|tokens| tokens == facets.used_tokens)
             && self.tools.is_none_or(|tools| tools == (facets.tools > 0))
             && self.images.is_none_or(|images| images == (facets.images > 0))
     }
@@ -131,6 +137,7 @@ mod tests {
             model: "composer-2",
             turn: 2,
             action: ActionKind::User,
+            used_tokens: 7,
             tools: 1,
             images: 0,
         };
@@ -139,6 +146,7 @@ mod tests {
             model: Some("composer-*".into()),
             turn: Some(2),
             action: Some(ActionKind::User),
+            used_tokens: Some(7),
             tools: Some(true),
             images: Some(false),
         };
@@ -149,6 +157,7 @@ mod tests {
             ("model", When { model: Some("gpt-*".into()), ..all.clone() }),
             ("turn", When { turn: Some(1), ..all.clone() }),
             ("action", When { action: Some(ActionKind::Resume), ..all.clone() }),
+            ("used_tokens", When { used_tokens: Some(8), ..all.clone() }),
             ("tools", When { tools: Some(false), ..all.clone() }),
             ("images", When { images: Some(true), ..all.clone() }),
         ] {

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, Id, JoinSet};
 
-use crate::exec::{self, Ask, Dispatch, ExecCall, ExecHandler, Refusal, ShellSink};
+use crate::exec::{self, Ask, Dispatch, Effects, ExecCall, ExecHandler, Refusal, ShellSink};
 use crate::proto::exec_server_message::Message as Case;
 use crate::proto::interaction_query::Query;
 use crate::proto::{ShellArgs, shell_stream};
@@ -35,6 +35,10 @@ impl Host {
 impl Serves for Host {
     fn exec(&self, case: &Case) -> bool {
         self.execs.as_ref().is_some_and(|handler| handler.serves(case))
+    }
+
+    fn effects(&self, case: &Case) -> Effects {
+        self.execs.as_ref().map_or(Effects::Changes, |handler| handler.effects(case))
     }
 
     fn query(&self, query: &Query) -> bool {
@@ -63,6 +67,11 @@ impl Handlers {
     pub(crate) fn new(host: Host) -> Self {
         let (report, reports) = mpsc::channel(REPORTS);
         Self { host, tasks: JoinSet::new(), running: HashMap::new(), report, reports }
+    }
+
+    /// Stops every task, and forgets what they had to say: the next attempt starts anew.
+    pub(crate) fn renew(&mut self) {
+        *self = Self::new(std::mem::take(&mut self.host));
     }
 
     /// Gives `task` to the handler.

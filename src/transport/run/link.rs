@@ -13,11 +13,35 @@ use http::response::Parts;
 use crate::error::{Error, Result};
 use crate::redact::Redactor;
 use crate::rpc::http2::{BodyReceiver, BodySender, Lost, OpenStream, SendError};
-use crate::run::{Head, Session};
+use crate::run::{Head, Turn};
 use crate::transport::pool::{Checkout, Lease, Pool};
 
 /// How often another connection is asked for when the one handed out ended in between.
 const ATTEMPTS: u8 = 3;
+
+/// Where the streams of one run come from, and what they begin with.
+pub(crate) struct Router {
+    pool: Pool,
+    request: Request<()>,
+    redactor: Redactor,
+}
+
+impl Router {
+    pub(crate) fn new(pool: Pool, request: Request<()>, redactor: Redactor) -> Self {
+        Self { pool, request, redactor }
+    }
+
+    /// Another stream, on whatever connection there is.
+    pub(crate) fn open(&self) -> Opening {
+        self.open_with(self.pool.checkout())
+    }
+
+    /// A stream on a connection that was asked for earlier.
+    pub(crate) fn open_with(&self, checkout: Checkout) -> Opening {
+        let (pool, request) = (self.pool.clone(), self.request.clone());
+        Opening::new(pool, checkout, request, self.redactor.clone())
+    }
+}
 
 /// A place on a connection to come, then a stream on it.
 pub(crate) struct Opening {
@@ -30,12 +54,7 @@ pub(crate) struct Opening {
 
 impl Opening {
     /// `checkout` was begun earlier: the dial runs while the request is still being built.
-    pub(crate) fn new(
-        pool: Pool,
-        checkout: Checkout,
-        request: Request<()>,
-        redactor: Redactor,
-    ) -> Self {
+    fn new(pool: Pool, checkout: Checkout, request: Request<()>, redactor: Redactor) -> Self {
         Self { pool, checkout, request, redactor, attempts: ATTEMPTS }
     }
 
@@ -99,18 +118,13 @@ impl Link {
         }
     }
 
-    /// Gives the session what has come; says how many bytes of the body that was.
-    pub(crate) fn read(
-        &mut self,
-        session: &mut Session,
-        cx: &mut Context<'_>,
-        now: Instant,
-    ) -> usize {
+    /// Gives the turn what has come; says how many bytes of the body that was.
+    pub(crate) fn read(&mut self, turn: &mut Turn, cx: &mut Context<'_>, now: Instant) -> usize {
         if !self.head_seen {
             match self.body.poll_head(cx) {
                 Poll::Pending => return 0,
-                Poll::Ready(Ok(parts)) => session.handle_head(head(&parts), now),
-                Poll::Ready(Err(lost)) => self.lose(session, lost, now),
+                Poll::Ready(Ok(parts)) => turn.handle_head(head(&parts), now),
+                Poll::Ready(Err(lost)) => self.lose(turn, lost, now),
             }
             self.head_seen = true;
         }
@@ -120,21 +134,21 @@ impl Link {
                 Poll::Pending => break,
                 Poll::Ready(Some(Ok(chunk))) => {
                     came += chunk.len();
-                    session.handle_body(chunk, now);
+                    turn.handle_body(chunk, now);
                 }
-                Poll::Ready(Some(Err(lost))) => self.lose(session, lost, now),
+                Poll::Ready(Some(Err(lost))) => self.lose(turn, lost, now),
                 Poll::Ready(None) => {
                     self.body_ended = true;
-                    session.handle_end(now);
+                    turn.handle_end(now);
                 }
             }
         }
         came
     }
 
-    fn lose(&mut self, session: &mut Session, lost: Lost, now: Instant) {
+    fn lose(&mut self, turn: &mut Turn, lost: Lost, now: Instant) {
         self.body_ended = true;
-        session.handle_lost(cleaned(lost, &self.redactor), now);
+        turn.handle_lost(cleaned(lost, &self.redactor), now);
     }
 
     /// Opens the peer's window by so many bytes.

@@ -2,6 +2,7 @@
 
 mod batch;
 mod handlers;
+mod keeper;
 mod link;
 mod mailbox;
 mod task;
@@ -25,7 +26,8 @@ use mailbox::{Command, Wishes};
 
 pub(crate) use batch::BatchLimits;
 pub(crate) use handlers::{Handlers, Host};
-pub(crate) use link::Opening;
+pub(crate) use keeper::Keeper;
+pub(crate) use link::Router;
 pub(crate) use mailbox::Mailbox;
 pub(crate) use task::{Task, TaskLimits};
 
@@ -38,6 +40,10 @@ pub(crate) use task::{Task, TaskLimits};
 /// A task of its own drives the run, so that heartbeats are sent and questions of the service are
 /// answered whether events are read or not; when too many wait, the service is slowed down. Dropping
 /// the `Run` cancels it: the service is told, then the stream is reset.
+///
+/// When the way to the service fails, the run goes on over another stream, from the last checkpoint:
+/// a [`Notice`](crate::run::Notice) says so, text that was handed out before is not handed out again,
+/// and a tool that was answered is not called again (see [`Turn`](crate::run::Turn)).
 pub struct Run {
     mailbox: Arc<Mailbox>,
     request_id: String,
@@ -255,7 +261,7 @@ impl Stream for Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        self.mailbox.wish(Wishes { cancel: true, gone: true });
+        self.mailbox.wish(Wishes { cancel: false, gone: true });
     }
 }
 

@@ -1,5 +1,5 @@
-//! The task of one run: it moves bytes between a stream, a [`Session`] and a [`Mailbox`], and keeps
-//! the session's timer. It decides nothing.
+//! The task of one run: it moves bytes between streams, a [`Turn`] and a [`Mailbox`], and keeps the
+//! turn's timer. It decides nothing.
 #![allow(clippy::disallowed_methods, reason = "a driver: it may look at the clock")]
 
 use std::collections::VecDeque;
@@ -12,19 +12,20 @@ use bytes::Bytes;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::error::{Blame, Error, Kind};
-use crate::run::{Event, EventRef, FLUSH_LIMIT, Flow, Output, Polled, Session};
+use crate::run::{Event, EventRef, FLUSH_LIMIT, Flow, Output, Polled, Turn};
 
 use super::batch::{Batch, BatchLimits};
-use super::handlers::{Handlers, Host, Report};
-use super::link::{Link, Opening};
+use super::handlers::{Handlers, Report};
+use super::keeper::Keeper;
+use super::link::{Link, Opening, Router};
 use super::mailbox::{Command, Mailbox};
 
 /// Drives one run; a future to be spawned. Dropped early (the runtime shuts down), it tells the
 /// consumer so: nobody hangs (FAULTS M77b).
 pub(crate) struct Task {
     /// Gone once the last event is out.
-    session: Option<Session>,
-    /// Everything else, apart from it so that a panic leaves the session to be saved.
+    turn: Option<Turn>,
+    /// Everything else, apart from it so that a panic leaves the turn to be saved.
     io: Io,
 }
 
@@ -32,17 +33,26 @@ struct Io {
     mailbox: Arc<Mailbox>,
     limits: BatchLimits,
     credit_due: usize,
+    router: Router,
     way: Way,
-    /// What the session wants written, until the stream has room.
+    /// Streams whose attempt is over, until they have had their end.
+    leaving: Vec<Leaving>,
+    /// The end of the stream that is open, as far as the turn has said it.
+    farewell: Farewell,
+    /// A stream is wanted that nothing was done about.
+    to_open: bool,
+    /// Where the conversation is kept.
+    keeper: Keeper,
+    /// What the turn wants written, until the stream has room.
     outgoing: VecDeque<Bytes>,
     handlers: Handlers,
     /// Events about to be published; empty between rounds.
     filling: Batch,
-    /// As many events wait as may: nothing is decoded, so that bytes wait in the session, which
+    /// As many events wait as may: nothing is decoded, so that bytes wait in the turn, which
     /// then knows that it is not the service that is silent.
     full: bool,
     credit: Credit,
-    /// When the session wants to be called, and the sleep until then.
+    /// When the turn wants to be called, and the sleep until then.
     wake_at: Option<std::time::Instant>,
     sleep: Pin<Box<Sleep>>,
     sleep_at: Option<std::time::Instant>,
@@ -53,34 +63,54 @@ enum Way {
     /// Waiting for a connection and a place on it.
     Opening(Opening),
     Open(Link),
-    /// The run is over; the stream gets its end.
-    Leaving(Link, Farewell),
-    /// No stream: never, or not any more.
+    /// No stream: never, not any more, or not yet again.
     Gone,
 }
 
-/// What is left to do on a stream whose run is over.
+/// A stream that only gets its end.
+struct Leaving {
+    link: Link,
+    outgoing: VecDeque<Bytes>,
+    farewell: Farewell,
+    /// When it is done in any case.
+    until: Pin<Box<Sleep>>,
+}
+
+/// What is left to do on a stream whose attempt is over.
+#[derive(Clone, Copy, Default)]
 struct Farewell {
     /// Whether our side ends in good order.
     finish: bool,
-    /// The code of the reset that the session wants once everything has left.
+    /// The code of the reset that the turn wants once everything has left.
     reset: Option<u32>,
-    /// When it is done in any case.
-    until: Pin<Box<Sleep>>,
+}
+
+impl Leaving {
+    /// Flushes, ends and resets, for [`FLUSH_LIMIT`] at most.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.until.as_mut().poll(cx).is_pending() {
+            let Farewell { finish, reset } = self.farewell;
+            ready!(self.link.poll_closed(cx, &mut self.outgoing, finish, reset));
+        }
+        if let Some(code) = self.farewell.reset {
+            self.link.reset(code);
+        }
+        Poll::Ready(())
+    }
 }
 
 /// Bytes of the body that have not been given back to the peer's window.
 #[derive(Default)]
 struct Credit {
-    /// In the session, perhaps not decoded.
-    in_session: usize,
+    /// In the turn, perhaps not decoded.
+    in_turn: usize,
     /// Decoded, with events that the consumer has not taken.
     in_batch: usize,
     /// Done with, until it is worth an update of the window.
     owed: usize,
-    /// The session stopped before it had decoded everything.
+    /// The turn stopped before it had decoded everything.
     stopped: bool,
-    /// Something was read after that: the session knows that bytes wait, and no more are read.
+    /// Something was read after that: the turn knows that bytes wait, and no more are read.
     held: bool,
 }
 
@@ -99,15 +129,24 @@ impl Task {
     pub(crate) fn new(
         mailbox: Arc<Mailbox>,
         limits: TaskLimits,
-        session: Session,
+        turn: Turn,
+        router: Router,
         opening: Opening,
         handlers: Handlers,
+        keeper: Keeper,
     ) -> Self {
+        // A turn that first waits for answers asks for its stream later.
+        let way = if turn.is_under_way() { Way::Opening(opening) } else { Way::Gone };
         let io = Io {
             mailbox,
             limits: limits.batch,
             credit_due: limits.credit_due,
-            way: Way::Opening(opening),
+            router,
+            way,
+            leaving: Vec::new(),
+            farewell: Farewell::default(),
+            to_open: false,
+            keeper,
             outgoing: VecDeque::new(),
             handlers,
             filling: Batch::default(),
@@ -117,7 +156,7 @@ impl Task {
             sleep: Box::pin(sleep_until(Instant::now())),
             sleep_at: None,
         };
-        Self { session: Some(session), io }
+        Self { turn: Some(turn), io }
     }
 }
 
@@ -125,15 +164,15 @@ impl Future for Task {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { session, io } = self.get_mut();
+        let Self { turn, io } = self.get_mut();
         loop {
-            let Some(running) = session else { return io.leave(cx) };
+            let Some(running) = turn else { return io.leave(cx) };
             match io.round(running, cx) {
                 Again::Now => {}
                 Again::Later => return Poll::Pending,
                 Again::Never => {
-                    if let Some(session) = session.take() {
-                        io.end(session);
+                    if let Some(turn) = turn.take() {
+                        io.end(turn);
                     }
                 }
             }
@@ -153,103 +192,119 @@ enum Again {
 
 impl Io {
     /// One round: commands, input, time, events, output.
-    fn round(&mut self, session: &mut Session, cx: &mut Context<'_>) -> Again {
+    fn round(&mut self, turn: &mut Turn, cx: &mut Context<'_>) -> Again {
         let now = Instant::now().into_std();
         let crowded = !self.outgoing.is_empty();
-        let answered = self.take_commands(session, cx, now);
-        self.read(session, cx, now);
+        let answered = self.take_commands(turn, cx, now);
+        self.read(turn, cx, now);
         if self.sleep_at.is_some() && self.sleep.as_mut().poll(cx).is_ready() {
             self.sleep_at = None;
-            session.handle_timeout(now);
+            turn.handle_timeout(now);
         }
-        let polled = self.pump(session, now);
+        let polled = self.pump(turn, now);
         if polled == Polled::Ended {
             return Again::Never;
         }
-        let wrote = self.write(session, cx, now);
+        let wrote = self.write(turn, cx, now);
         let room = self.credit.stopped && !self.mailbox.wait_until_taken();
         let more = match polled {
             Polled::Stopped => room,
             Polled::Writing => wrote,
-            Polled::Drained | Polled::Ended => session.is_over(),
+            Polled::Drained | Polled::Ended => turn.must_be_polled(),
         };
         let uncrowded = crowded && self.outgoing.is_empty();
-        let again = answered || more || uncrowded || self.set_sleep(cx);
+        let aside = self.look_aside(turn, cx);
+        let again = answered || more || uncrowded || aside || self.set_sleep(cx);
         if again { Again::Now } else { Again::Later }
+    }
+
+    /// What goes on beside the stream: those that leave, the saves. True when another has to be
+    /// opened, or something came of it.
+    fn look_aside(&mut self, turn: &mut Turn, cx: &mut Context<'_>) -> bool {
+        self.leaving.retain_mut(|leaving| leaving.poll(cx).is_pending());
+        if let Poll::Ready(error) = self.keeper.poll(cx) {
+            turn.handle_not_kept(error.message());
+            return true;
+        }
+        std::mem::take(&mut self.to_open)
     }
 
     /// What the consumer and the handlers want. True when there may be more.
     fn take_commands(
         &mut self,
-        session: &mut Session,
+        turn: &mut Turn,
         cx: &mut Context<'_>,
         now: std::time::Instant,
     ) -> bool {
         let wishes = self.mailbox.look(cx);
+        if wishes.gone && !wishes.cancel {
+            // Nobody said stop: who starts again goes on from here.
+            self.keeper.keep_as_last(|| turn.snapshot());
+        }
         if wishes.cancel || wishes.gone {
-            session.cancel(now);
+            turn.cancel(now);
         }
         // Commands are taken one at a time, and only when those before have left this queue: memory
         // stays bounded when a peer stops reading (FAULTS M70).
-        if !self.outgoing.is_empty() || session.is_over() {
+        if !self.outgoing.is_empty() || turn.must_be_polled() {
             return false;
         }
         if let Poll::Ready(report) = self.handlers.poll(cx) {
             match report {
-                Report::Shell(key, event) => session.handle_shell_event(key, event),
-                Report::Done(key, result) => session.handle_served(key, result, now),
+                Report::Shell(key, event) => turn.handle_shell_event(key, event),
+                Report::Done(key, result) => turn.handle_served(key, result, now),
             }
             return true;
         }
         let Some(command) = self.mailbox.take_command() else { return false };
-        obey(session, command, now);
+        obey(turn, command, now);
         true
     }
 
     /// Opens the stream, and takes what has come on it. While the consumer is behind, the receiver
     /// keeps the rest as bytes, bounded by the stream's window.
-    fn read(&mut self, session: &mut Session, cx: &mut Context<'_>, now: std::time::Instant) {
-        if !session.is_over() {
-            self.take_outputs(session);
+    fn read(&mut self, turn: &mut Turn, cx: &mut Context<'_>, now: std::time::Instant) {
+        if !turn.must_be_polled() {
+            self.take_outputs(turn);
         }
         if let Way::Opening(opening) = &mut self.way
-            && !session.is_over()
+            && !turn.must_be_polled()
         {
             match opening.poll(cx, &mut self.outgoing) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(link)) => self.way = Way::Open(link),
                 Poll::Ready(Err(error)) => {
                     self.way = Way::Gone;
-                    session.handle_lost(error, now);
+                    turn.handle_lost(error, now);
                 }
             }
         }
         if let Way::Open(link) = &mut self.way
             && !self.credit.held
         {
-            let came = link.read(session, cx, now);
-            self.credit.in_session += came;
+            let came = link.read(turn, cx, now);
+            self.credit.in_turn += came;
             self.credit.held = self.credit.stopped && came > 0;
         }
     }
 
-    /// Events of the session into the mailbox, as many as may wait there.
-    fn pump(&mut self, session: &mut Session, now: std::time::Instant) -> Polled {
+    /// Events of the turn into the mailbox, as many as may wait there.
+    fn pump(&mut self, turn: &mut Turn, now: std::time::Instant) -> Polled {
         if self.full {
             self.publish();
         }
-        if self.full && !session.is_over() {
+        if self.full && !turn.must_be_polled() {
             self.credit.stopped = true;
             return Polled::Stopped;
         }
         let (filling, limits) = (&mut self.filling, &self.limits);
         let polled = loop {
-            let polled = session.poll_events(now, |event: EventRef<'_>| {
+            let polled = turn.poll_events(now, |event: EventRef<'_>| {
                 filling.push(event);
                 if filling.is_full(limits) { Flow::Stop } else { Flow::Continue }
             });
             // A run that is over hands out all it has; there is nothing to hold back any more.
-            if polled != Polled::Stopped || !session.is_over() {
+            if polled != Polled::Stopped || !turn.must_be_polled() {
                 break polled;
             }
         };
@@ -272,7 +327,7 @@ impl Io {
             credit.owed += std::mem::take(&mut credit.in_batch);
         }
         if !credit.stopped {
-            credit.in_batch += std::mem::take(&mut credit.in_session);
+            credit.in_batch += std::mem::take(&mut credit.in_turn);
         }
         let waiting = credit.in_batch.min(queue.weight);
         credit.owed += std::mem::replace(&mut credit.in_batch, waiting) - waiting;
@@ -286,54 +341,72 @@ impl Io {
         }
     }
 
-    /// What the session wants written goes to the stream. True when bytes left, or never will.
-    fn write(
-        &mut self,
-        session: &mut Session,
-        cx: &mut Context<'_>,
-        now: std::time::Instant,
-    ) -> bool {
+    /// What the turn wants written goes to the stream. True when bytes left, or never will.
+    fn write(&mut self, turn: &mut Turn, cx: &mut Context<'_>, now: std::time::Instant) -> bool {
         let mut wrote = false;
-        while !session.is_over() {
-            self.take_outputs(session);
+        while !turn.must_be_polled() {
+            self.take_outputs(turn);
             let sent = match &mut self.way {
                 Way::Open(link) => match link.write(cx, &mut self.outgoing) {
                     Poll::Pending => return wrote,
                     Poll::Ready(Ok(sent)) => sent,
                     Poll::Ready(Err((sent, error))) => {
-                        session.handle_lost(error, now);
+                        turn.handle_lost(error, now);
                         sent
                     }
                 },
                 Way::Opening(_) => return false,
-                Way::Leaving(..) | Way::Gone => self.outgoing.drain(..).map(|b| b.len()).sum(),
+                Way::Gone => self.outgoing.drain(..).map(|b| b.len()).sum(),
             };
             if sent == 0 {
                 return wrote;
             }
             wrote = true;
-            session.handle_sent(sent, now);
+            turn.handle_sent(sent, now);
         }
         wrote
     }
 
-    /// Everything that the session wants done, but for its end: that comes after the last event.
-    fn take_outputs(&mut self, session: &mut Session) {
+    /// Everything that the turn wants done. A stream whose attempt is over leaves; what comes next goes
+    /// to another one.
+    fn take_outputs(&mut self, turn: &mut Turn) {
         loop {
-            match session.poll_output() {
+            match turn.poll_output() {
                 Output::Send(bytes) => self.outgoing.push_back(bytes),
                 Output::Serve(task) => self.handlers.start(task),
                 Output::StopServing(key) => self.handlers.stop(key),
+                Output::HalfClose => self.farewell.finish = true,
+                Output::Reset(reason) => self.farewell.reset = Some(reason.h2_code()),
+                Output::Open => {
+                    self.leave_stream();
+                    self.way = Way::Opening(self.router.open());
+                    self.to_open = true;
+                }
+                Output::Keep => self.keeper.keep(turn.snapshot()),
                 Output::Wait(at) => {
                     self.wake_at = at;
-                    return;
+                    break;
                 }
-                Output::HalfClose | Output::Reset(_) => {}
             }
+        }
+        if self.farewell.finish || self.farewell.reset.is_some() {
+            self.leave_stream();
         }
     }
 
-    /// Sets the alarm to what the session waits for. True when that is now.
+    /// The attempt on this stream is over: the stream gets its end beside what comes next.
+    fn leave_stream(&mut self) {
+        let farewell = std::mem::take(&mut self.farewell);
+        let outgoing = std::mem::take(&mut self.outgoing);
+        if let Way::Open(link) = std::mem::replace(&mut self.way, Way::Gone) {
+            let until = Box::pin(sleep_until(Instant::now() + FLUSH_LIMIT));
+            self.leaving.push(Leaving { link, outgoing, farewell, until });
+        }
+        self.credit = Credit { stopped: self.credit.stopped, ..Credit::default() };
+        self.handlers.renew();
+    }
+
+    /// Sets the alarm to what the turn waits for. True when that is now.
     fn set_sleep(&mut self, cx: &mut Context<'_>) -> bool {
         if self.wake_at != self.sleep_at {
             self.sleep_at = self.wake_at;
@@ -345,66 +418,49 @@ impl Io {
     }
 
     /// The last event is out: the caller is released, the stream gets its farewell.
-    fn end(&mut self, mut session: Session) {
-        let mut reset = None;
-        let mut finish = false;
-        loop {
-            match session.poll_output() {
-                Output::Send(bytes) => self.outgoing.push_back(bytes),
-                Output::HalfClose => finish = true,
-                Output::Reset(reason) => reset = Some(reason.h2_code()),
-                // All of them end here.
-                Output::Serve(_) | Output::StopServing(_) => {}
-                Output::Wait(_) => break,
-            }
-        }
-        self.handlers = Handlers::new(Host::default());
-        if let Way::Open(link) = std::mem::replace(&mut self.way, Way::Gone) {
-            let until = Box::pin(sleep_until(Instant::now() + FLUSH_LIMIT));
-            self.way = Way::Leaving(link, Farewell { finish, reset, until });
-        }
-        self.mailbox.close(&mut self.filling, session.into_conversation());
+    fn end(&mut self, mut turn: Turn) {
+        self.take_outputs(&mut turn);
+        self.leave_stream();
+        let conversation = turn.into_conversation();
+        self.keeper.keep_last(&conversation);
+        self.mailbox.close(&mut self.filling, conversation);
     }
 
-    /// Flushes, ends and resets, for [`FLUSH_LIMIT`] at most. The caller has its last event; only [`Run::finish`](super::Run::finish) waits for this.
+    /// The caller has its last event; only [`Run::finish`](super::Run::finish) waits for this.
     fn leave(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Way::Leaving(link, farewell) = &mut self.way {
-            if farewell.until.as_mut().poll(cx).is_pending() {
-                let Farewell { finish, reset, .. } = *farewell;
-                ready!(link.poll_closed(cx, &mut self.outgoing, finish, reset));
-            }
-            if let Some(code) = farewell.reset {
-                link.reset(code);
-            }
-            self.way = Way::Gone;
+        self.leaving.retain_mut(|leaving| leaving.poll(cx).is_pending());
+        // There is nobody left to be told that it failed.
+        while self.keeper.poll(cx).is_ready() {}
+        if self.leaving.is_empty() && self.keeper.is_idle() {
+            return Poll::Ready(());
         }
-        Poll::Ready(())
+        Poll::Pending
     }
 }
 
 /// Whether the caller still waits for the reply or not, the command counts.
-fn obey(session: &mut Session, command: Command, now: std::time::Instant) {
+fn obey(turn: &mut Turn, command: Command, now: std::time::Instant) {
     match command {
         Command::Answer(results, true, reply) => {
-            let _ = reply.send(session.answer(&results, now));
+            let _ = reply.send(turn.answer(&results, now));
         }
         Command::Answer(results, false, reply) => {
-            let _ = reply.send(session.answer_some(&results, now));
+            let _ = reply.send(turn.answer_some(&results, now));
         }
         Command::Say(text, reply) => {
-            let _ = reply.send(session.say(&text, now));
+            let _ = reply.send(turn.say(&text, now));
         }
         Command::Act(action, reply) => {
-            let _ = reply.send(session.act(&action, now));
+            let _ = reply.send(turn.act(&action, now));
         }
     }
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
-        if let Some(session) = self.session.take() {
+        if let Some(turn) = self.turn.take() {
             self.io.filling.append(&mut broken_off());
-            self.io.mailbox.close(&mut self.io.filling, session.into_conversation());
+            self.io.mailbox.close(&mut self.io.filling, turn.into_conversation());
         }
         self.io.mailbox.leave();
     }

@@ -34,6 +34,13 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
     if bytes.len() as u64 > limit { Err(ReadError::TooLarge) } else { Ok(bytes) }
 }
 
+/// The first bytes of the plain file at `path`, at most `limit` of them.
+pub(crate) fn read_head(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
+    let mut bytes = Vec::new();
+    open_plain(path)?.take(limit).read_to_end(&mut bytes).map_err(ReadError::Io)?;
+    Ok(bytes)
+}
+
 /// Opens what is a plain file by its name and still the same file when it is open.
 fn open_plain(path: &Path) -> Result<File, ReadError> {
     /// A save of another process between the two looks is harmless, and over at once.
