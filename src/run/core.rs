@@ -486,6 +486,11 @@ impl Core {
     }
 
     /// We stop although the service works: it is told so.
+    /// What the service says from here on is cleaned of these secrets.
+    pub(super) fn clean_with(&mut self, redactor: Redactor) {
+        self.redactor = redactor;
+    }
+
     pub(super) fn give_up(&mut self, error: Error) {
         self.finish(Err(error), Farewell::Tell);
     }

@@ -171,6 +171,8 @@ pub enum Remedy {
     FreshConversation,
     /// The service lost a blob: the conversation is built anew from the history.
     Rebuild,
+    /// The service did not take the token: another is used.
+    OtherToken,
 }
 
 impl Event {

@@ -293,7 +293,9 @@ impl Machine {
                 Output::HalfClose | Output::Reset(_) => closed = true,
                 Output::Serve(task) => self.tasks.push(task.key),
                 Output::StopServing(key) => self.tasks.retain(|task| *task != key),
-                Output::Open | Output::Keep => unreachable!("a session has one stream"),
+                Output::Open | Output::Renew | Output::Keep => {
+                    unreachable!("a session has one stream")
+                }
                 Output::Wait(deadline) => {
                     assert!(!self.session.is_over() || deadline.is_none(), "a timer after the end");
                     self.deadline = deadline;

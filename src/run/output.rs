@@ -29,6 +29,11 @@ pub enum Output {
     /// Open another stream for what is sent from here on: the one before has had its end, and
     /// nothing that still comes on it counts. Only a [`Turn`](super::Turn) wants that.
     Open,
+    /// The service did not take the credentials of the last stream: the next one begins with others,
+    /// and [`Turn::handle_renewed`](super::Turn::handle_renewed) or
+    /// [`Turn::handle_not_renewed`](super::Turn::handle_not_renewed) says what came of it. Only a
+    /// [`Turn`](super::Turn) that was told that there are others wants that.
+    Renew,
     /// Keep [`Turn::snapshot`](super::Turn::snapshot) where a restarted process finds it. Only a
     /// [`Turn`](super::Turn) that was told to be kept wants that.
     Keep,

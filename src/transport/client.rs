@@ -8,6 +8,7 @@ use http::header::{HeaderMap, HeaderValue};
 use http::{Method, Request, Version};
 use tokio::time::Instant;
 
+use crate::auth::TokenSource;
 use crate::codec::{History, Model, RunRequest};
 use crate::context::{Context, Tool};
 use crate::conversation::{Conversation, ConversationStore};
@@ -20,6 +21,7 @@ use crate::run::{Options, RetryBudget, Turn};
 use crate::secret::Secret;
 
 use super::builder::{ClientBuilder, QueueLimits};
+use super::credentials::{Access, Credentials};
 use super::endpoint::Endpoint;
 use super::headers::{CallShape, Headers};
 use super::pool::Pool;
@@ -50,7 +52,7 @@ const RUN: &str = "/agent.v1.AgentService/Run";
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
-    credentials: Arc<Credentials>,
+    access: Arc<Access>,
 }
 
 /// What does not depend on the account.
@@ -62,12 +64,6 @@ pub(super) struct Shared {
     limits: TaskLimits,
     unary_limit: Duration,
     retries: RetryBudget,
-}
-
-/// What depends on the account.
-pub(super) struct Credentials {
-    pub(super) authorization: Option<HeaderValue>,
-    pub(super) redactor: Redactor,
 }
 
 impl Shared {
@@ -98,8 +94,8 @@ impl Client {
         ClientBuilder::default()
     }
 
-    pub(super) fn new(shared: Shared, credentials: Credentials) -> Self {
-        Self { shared: Arc::new(shared), credentials: Arc::new(credentials) }
+    pub(super) fn new(shared: Shared, access: Access) -> Self {
+        Self { shared: Arc::new(shared), access: Arc::new(access) }
     }
 
     /// The same client, connections included, with another token: after a refresh. Runs that are
@@ -109,7 +105,18 @@ impl Client {
     /// When the token cannot be sent as a header; it is not in the error.
     pub fn with_token(&self, token: impl Into<Secret>) -> Result<Self> {
         let credentials = Arc::new(Credentials::new(Some(&token.into()))?);
-        Ok(Self { shared: Arc::clone(&self.shared), credentials })
+        Ok(self.with_access(Access::Fixed(credentials)))
+    }
+
+    /// The same client, connections included, with another account. Runs that are under way keep the
+    /// one they began with.
+    #[must_use]
+    pub fn with_tokens(&self, source: impl TokenSource) -> Self {
+        self.with_access(Access::from_source(Arc::new(source)))
+    }
+
+    fn with_access(&self, access: Access) -> Self {
+        Self { shared: Arc::clone(&self.shared), access: Arc::new(access) }
     }
 
     /// Where runs go.
@@ -164,9 +171,8 @@ impl Client {
         if !host.is_empty() {
             options.serves = Some(Arc::new(host.clone()));
         }
-        let mut ids = RandomIds;
         if request.request_id.is_empty() {
-            request.request_id = ids.next_id().to_string();
+            request.request_id = RandomIds.next_id().to_string();
         }
         let request_id = request.request_id.clone();
         let head = match self.head(&request_id) {
@@ -176,13 +182,20 @@ impl Client {
         let checkout = self.shared.runs.checkout();
         // Lets the dial send its first packet before the request is encoded and hashed.
         tokio::task::yield_now().await;
-        let redactor = self.credentials.redactor.clone();
-        let router = Router::new(self.shared.runs.clone(), head, redactor.clone());
+        let credentials = match self.access.now().await {
+            Ok(credentials) => credentials,
+            Err(error) => return Err(StartError::new(error, conversation)),
+        };
+        let redactor = credentials.redactor.clone();
+        let access = Arc::clone(&self.access);
+        let renewable = access.has_others();
+        let router = Router::new(self.shared.runs.clone(), head, access, credentials);
         let now = Instant::now().into_std();
         let budget = self.shared.retries.clone();
-        let ids = Box::new(ids);
+        let ids = Box::new(RandomIds);
         let turn = Turn::new(request, conversation, options, budget, redactor, ids, now)
-            .map_err(|refused| StartError::new(refused.0, refused.1))?;
+            .map_err(|refused| StartError::new(refused.0, refused.1))?
+            .renewable(renewable);
         let turn = if store.is_some() { turn.kept() } else { turn };
         let (opening, keeper) = (router.open_with(checkout), Keeper::new(store));
         let mailbox = Arc::new(Mailbox::default());
@@ -192,25 +205,37 @@ impl Client {
         Ok(Run::new(mailbox, request_id))
     }
 
-    /// The head of a run's request.
+    /// The head of a run's request, without credentials.
     fn head(&self, request_id: &str) -> Result<Request<()>> {
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;
         *request.version_mut() = Version::HTTP_2;
         *request.uri_mut() = self.endpoint().uri(RUN)?;
-        *request.headers_mut() = self.headers(CallShape::Run, request_id)?;
+        *request.headers_mut() = self.headers(CallShape::Run, request_id, None)?;
         Ok(request)
     }
 
-    fn headers(&self, shape: CallShape, request_id: &str) -> Result<HeaderMap> {
-        let authorization = self.credentials.authorization.as_ref();
+    fn headers(
+        &self,
+        shape: CallShape,
+        request_id: &str,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<HeaderMap> {
         self.shared.headers.of_call(shape, authorization, request_id)
     }
 
     // For the unary calls.
 
-    pub(super) fn unary_headers(&self, request_id: &str) -> Result<HeaderMap> {
-        self.headers(CallShape::Unary, request_id)
+    pub(super) fn unary_headers(
+        &self,
+        request_id: &str,
+        credentials: &Credentials,
+    ) -> Result<HeaderMap> {
+        self.headers(CallShape::Unary, request_id, credentials.authorization.as_ref())
+    }
+
+    pub(super) fn access(&self) -> &Access {
+        &self.access
     }
 
     pub(super) fn unary_pool(&self) -> &Pool {
@@ -225,8 +250,8 @@ impl Client {
         self.shared.unary_limit
     }
 
-    pub(super) fn redactor(&self) -> &Redactor {
-        &self.credentials.redactor
+    pub(super) fn redactor(&self) -> Redactor {
+        self.access.redactor()
     }
 }
 
@@ -367,7 +392,9 @@ impl RunBuilder {
     }
 
     /// Starts the run: encodes the request while the connection is being made, and returns without
-    /// waiting for either the connection or an answer. Whatever fails from here on, a refused
+    /// waiting for either the connection or an answer; only a token that has to be refreshed first is
+    /// waited for. A token that the service refuses before the run gave anything is refreshed, too, and
+    /// the run begins again, once. Whatever fails from here on, a refused
     /// connection included, is the run's last event, so that there is one place to look.
     ///
     /// Must be called inside a tokio runtime.

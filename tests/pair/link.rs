@@ -265,7 +265,9 @@ impl Pair {
                     }
                 }
                 run::Output::StopServing(_) => {}
-                run::Output::Open | run::Output::Keep => panic!("a session has one stream"),
+                run::Output::Open | run::Output::Renew | run::Output::Keep => {
+                    panic!("a session has one stream")
+                }
                 run::Output::Wait(at) => return self.client_at = at,
             }
         }

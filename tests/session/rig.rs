@@ -141,7 +141,7 @@ impl Rig {
                 Output::Reset(ResetReason::Cancel) => self.sent.push("reset cancel".into()),
                 Output::Serve(task) => self.tasks.push(task),
                 Output::StopServing(key) => self.stopped.push(key),
-                Output::Open | Output::Keep => panic!("a session has one stream"),
+                Output::Open | Output::Renew | Output::Keep => panic!("a session has one stream"),
                 Output::Wait(deadline) => {
                     self.deadline = deadline;
                     break;

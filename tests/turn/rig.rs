@@ -33,6 +33,11 @@ pub(crate) struct Rig {
     pub(crate) cuts: Vec<usize>,
     down: usize,
     pub(crate) keeps: usize,
+    /// How often other credentials were wanted.
+    pub(crate) renewals: usize,
+    /// Whether there are any.
+    other_token: bool,
+    renewing: bool,
     turn_at: Option<Instant>,
     server_at: Option<Instant>,
     over: bool,
@@ -98,6 +103,9 @@ impl Rig {
             cuts: Vec::new(),
             down: 0,
             keeps: 0,
+            renewals: 0,
+            other_token: false,
+            renewing: false,
             turn_at: None,
             server_at: None,
             over: false,
@@ -108,7 +116,18 @@ impl Rig {
         rig
     }
 
+    /// The same for a caller who may have other credentials, and has them or not.
+    pub(crate) fn renewable(self, other_token: bool) -> Self {
+        Self { turn: self.turn.renewable(true), other_token, ..self }
+    }
+
     fn open(&mut self) {
+        if std::mem::take(&mut self.renewing) {
+            if !self.other_token {
+                return self.turn.handle_not_renewed(None);
+            }
+            self.turn.handle_renewed(Redactor::default());
+        }
         let mut server =
             Exchange::new(self.playbook.clone(), agentwire::server::Options::default());
         let headers = [("content-type", STREAM_TYPE), ("connect-protocol-version", "1")];
@@ -192,6 +211,10 @@ impl Rig {
                 run::Output::Serve(task) => self.tasks.push(task),
                 run::Output::StopServing(_) => {}
                 run::Output::Keep => self.keeps += 1,
+                run::Output::Renew => {
+                    self.renewals += 1;
+                    self.renewing = true;
+                }
                 run::Output::Wait(at) => {
                     self.turn_at = at;
                     return sent;

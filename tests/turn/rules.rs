@@ -199,6 +199,34 @@ fn in_the_older_form_a_turn_without_a_checkpoint_is_asked_again_whole() {
 }
 
 #[test]
+fn a_refused_token_is_renewed_once_at_once_and_without_retries() {
+    let refused = r#"{"status": {"status": 401}}"#;
+    let conversation = || Conversation::with_id("conv");
+    let single = |rules: &str| Rig::with(request(), conversation(), one_attempt(), rules);
+
+    let mut rig = single(&fails_once(refused)).renewable(true);
+    rig.play(secs(1));
+    rig.assert_complete();
+    assert_eq!((rig.text().as_str(), rig.renewals, rig.requests.len()), ("hello", 1, 2));
+    assert_eq!(rig.requests[1].0, 0, "at once");
+
+    let mut without = single(&fails_once(refused)).renewable(false);
+    without.play(secs(1));
+    assert_eq!(without.error().http_status(), Some(401), "what the service said");
+    assert_eq!((without.renewals, without.requests.len()), (1, 1), "nothing more was sent");
+
+    let always = format!(r#"{{"rules": [{{"steps": [{refused}]}}]}}"#);
+    let mut twice = single(&always).renewable(true);
+    twice.play(secs(1));
+    assert_eq!(twice.error().http_status(), Some(401));
+    assert_eq!((twice.renewals, twice.requests.len()), (1, 2));
+
+    let mut fixed = single(&fails_once(refused));
+    fixed.play(secs(1));
+    assert_eq!((fixed.error().http_status(), fixed.renewals), (Some(401), 0));
+}
+
+#[test]
 fn remedies_are_tried_at_once_and_only_before_content() {
     let poisoned = r#"{"error": {"code": "resource_exhausted", "message": "Error"}}"#;
     let lost = r#"{"error": {"code": "internal", "message": "Blob not found"}}"#;

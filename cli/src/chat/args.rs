@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::account::Place;
 use crate::failure::Report;
 
 /// Stream a model's answer to stdout.
@@ -17,9 +18,10 @@ use crate::failure::Report;
   agentwire chat --image plan.png --json \"What is on this picture?\"
 
 Environment:
-  AGENTWIRE_TOKEN     access token of the service
-  AGENTWIRE_ENDPOINT  base URL, where --endpoint is not given
-  NO_COLOR            no colours on the terminal")]
+  AGENTWIRE_TOKEN       access token of the service; without it the account of `agentwire login`
+  AGENTWIRE_ENDPOINT    base URL, where --endpoint is not given
+  AGENTWIRE_CONFIG_DIR  where sign-ins are kept
+  NO_COLOR              no colours on the terminal")]
 pub(crate) struct Args {
     /// What to ask; `-` reads it from stdin. May be left out when --context ends with a question
     #[arg(required_unless_present = "context")]
@@ -29,9 +31,8 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = ["endpoint", "token_file", "tls_ca", "allow_cleartext"])]
     pub(super) local: bool,
 
-    /// Base URL of the service [env: AGENTWIRE_ENDPOINT] [default: https://api2.cursor.sh]
-    #[arg(long, value_name = "URL")]
-    pub(super) endpoint: Option<String>,
+    #[command(flatten)]
+    pub(super) place: Place,
 
     /// File that holds the access token, instead of the variable AGENTWIRE_TOKEN
     #[arg(long, value_name = "FILE")]

@@ -5,18 +5,16 @@ use agentwire::context::{Context, ToolCall, ToolResult};
 use agentwire::error::Kind;
 use agentwire::run::{Ended, Event, EventRef};
 use agentwire::server::serve::Server;
-use agentwire::transport::{Client, ClientBuilder, Roots, Run};
+use agentwire::transport::{Client, Roots, Run};
 use agentwire::{codec::Model, run};
 
 use super::Args;
 use super::print::Printer;
+use crate::account::{self, Way};
 use crate::failure::{Failure, exit, exit_of};
 use crate::interrupt::Interrupt;
 use crate::output::Look;
 use crate::token;
-
-/// The variable that names the base URL.
-const ENDPOINT: &str = "AGENTWIRE_ENDPOINT";
 
 /// How often a model may be told that no tool is served here. A model that has not understood by
 /// then never will, and each round costs tokens.
@@ -58,26 +56,20 @@ async fn connect(args: &Args, look: Look) -> Result<(Client, Option<Server>), Fa
             .build()?;
         return Ok((client, Some(server)));
     }
-    let builder = Client::builder().allow_cleartext(args.allow_cleartext);
-    let mut builder = at_endpoint(builder, args)?;
+    let mut builder = Client::builder().allow_cleartext(args.allow_cleartext);
+    if let Some(url) = account::endpoint(args.place.endpoint.as_deref())? {
+        builder = builder.endpoint(url);
+    }
     if let Some(file) = &args.tls_ca {
         builder = builder.ca_file(file);
     }
-    let client = builder.token(token::find(args.token_file.as_deref(), look)?).build()?;
-    Ok((client, None))
-}
-
-fn at_endpoint(builder: ClientBuilder, args: &Args) -> Result<ClientBuilder, Failure> {
-    if let Some(url) = &args.endpoint {
-        return Ok(builder.endpoint(url));
+    if let Some(token) = token::find(args.token_file.as_deref(), look)? {
+        return Ok((builder.token(token).build()?, None));
     }
-    match std::env::var(ENDPOINT) {
-        Ok(url) if !url.is_empty() => Ok(builder.endpoint(url)),
-        Ok(_) | Err(std::env::VarError::NotPresent) => Ok(builder),
-        Err(std::env::VarError::NotUnicode(_)) => {
-            Err(Failure::usage(format!("{ENDPOINT} is not a URL")))
-        }
-    }
+    let (tls_ca, allow_cleartext) = (args.tls_ca.as_deref(), args.allow_cleartext);
+    let way = Way { tls_ca, allow_cleartext, ..Way::default() };
+    let account = args.place.stored(way).await?.ok_or_else(token::missing)?;
+    Ok((builder.tokens(account).build()?, None))
 }
 
 /// A run and what is done with it.

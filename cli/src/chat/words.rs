@@ -40,6 +40,7 @@ pub(super) fn notice(notice: &Notice) -> String {
                 Remedy::OtherModelForm => "the model is named the other way",
                 Remedy::FreshConversation => "the conversation goes on under a fresh id",
                 Remedy::Rebuild => "the conversation is built anew from its history",
+                Remedy::OtherToken => "the token is renewed",
                 _ => "with a remedy",
             };
             format!("the service refused the request; it is asked again: {what}")

@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::codec::{Action, History};
 use crate::error::{Error, Kind, Result};
 use crate::run::event::{Ended, Event, Notice, Remedy};
+use crate::run::output::Output;
 use crate::run::session::Session;
 
 use super::verdict::{Facts, Verdict};
@@ -84,7 +85,13 @@ impl Turn {
         match verdict {
             Verdict::Over => self.over(Err(error)),
             Verdict::Interrupted(why) => self.over(Err(interrupted(&error, &why))),
-            Verdict::Repair(remedy) => self.repair(remedy, now),
+            Verdict::Repair(remedy) => {
+                if remedy == Remedy::OtherToken {
+                    self.refused = Some(error);
+                    self.outputs.push_back(Output::Renew);
+                }
+                self.repair(remedy, now);
+            }
             Verdict::Park if remains.pause_expired => self.park(now),
             Verdict::Park => {
                 if let Some((at, _)) = self.next_at(error, random, now) {
@@ -109,6 +116,7 @@ impl Turn {
             changed: self.ledger.changed(),
             answered: self.ledger.needs_history(),
             rebuildable: self.request.history == History::Full && self.ledger.has_history(),
+            renewable: self.renewable,
         };
         self.repairs.judge(error, &facts)
     }
@@ -154,7 +162,7 @@ impl Turn {
                 self.conversation.rotate(ids.as_mut());
                 self.request.conversation_id = None;
             }
-            (Remedy::FreshConversation | Remedy::Rebuild, None) => {}
+            (Remedy::FreshConversation | Remedy::Rebuild, None) | (Remedy::OtherToken, _) => {}
         }
         self.ask_anew = true;
         self.events.push_back(Event::Notice(Notice::Repairing { remedy }));

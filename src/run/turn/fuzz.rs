@@ -204,6 +204,7 @@ impl Machine {
                     assert!(self.streams < STREAMS, "streams without end");
                 }
                 Output::Keep => drop(self.turn.snapshot()),
+                Output::Renew => unreachable!("there are no other credentials"),
                 Output::Wait(at) => {
                     self.deadline = at;
                     return;

@@ -88,6 +88,9 @@ pub struct Turn {
     outputs: VecDeque<Output>,
     deadline: Option<Instant>,
     kept: bool,
+    renewable: bool,
+    /// What the service said of the credentials that are being renewed.
+    refused: Option<Error>,
 }
 
 impl Turn {
@@ -134,6 +137,8 @@ impl Turn {
             events: VecDeque::new(),
             outputs: VecDeque::new(),
             kept: false,
+            renewable: false,
+            refused: None,
         };
         let Some(open) = open else {
             return match turn.attempt(now) {
@@ -155,6 +160,13 @@ impl Turn {
     #[must_use]
     pub fn kept(mut self) -> Self {
         self.kept = true;
+        self
+    }
+
+    /// Wants [`Output::Renew`] once when the service does not take the credentials.
+    #[must_use]
+    pub fn renewable(mut self, renewable: bool) -> Self {
+        self.renewable = renewable;
         self
     }
 
@@ -243,6 +255,25 @@ impl Turn {
         self.ledger.served(key);
         if let Some(session) = self.session() {
             session.handle_served(key, result, now);
+        }
+    }
+
+    /// The stream begins with these credentials: what the service says is cleaned of them.
+    pub fn handle_renewed(&mut self, redactor: Redactor) {
+        self.redactor = redactor.clone();
+        if let Some(session) = self.session() {
+            session.core.clean_with(redactor);
+        }
+    }
+
+    /// There are no credentials for the stream: `error` says why, or there are none but those that
+    /// were refused.
+    pub fn handle_not_renewed(&mut self, error: Option<Error>) {
+        let error = error.or_else(|| self.refused.take()).unwrap_or_else(|| {
+            Error::new(Kind::Unauthenticated, "there are no credentials for this run")
+        });
+        if let Some(session) = self.session() {
+            session.core.give_up(error);
         }
     }
 

@@ -25,6 +25,8 @@ pub(super) struct Facts<'a> {
     pub(super) answered: bool,
     /// The history can be sent: all of it is there, and the service takes it.
     pub(super) rebuildable: bool,
+    /// There may be other credentials than those that were sent.
+    pub(super) renewable: bool,
 }
 
 /// What follows.
@@ -48,6 +50,7 @@ pub(super) struct Repairs {
     other_form: bool,
     fresh_ids: u32,
     rebuilt: bool,
+    other_token: bool,
 }
 
 impl Repairs {
@@ -76,6 +79,14 @@ impl Repairs {
 
     /// What follows from `error`.
     pub(super) fn judge(&mut self, error: &Error, facts: &Facts<'_>) -> Verdict {
+        // Not an attempt more at the same: with the wrong token there was none.
+        if *error.kind() == Kind::Unauthenticated
+            && facts.renewable
+            && !facts.handed_out
+            && !std::mem::replace(&mut self.other_token, true)
+        {
+            return Verdict::Repair(Remedy::OtherToken);
+        }
         if !facts.retries && !facts.pause_expired {
             return Verdict::Over;
         }
@@ -184,6 +195,21 @@ mod tests {
         ];
         for error in over {
             assert_eq!(judge(&error, &fresh()), Verdict::Over, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_refused_token_is_renewed_once_and_before_content() {
+        let refused = Error::new(Kind::Unauthenticated, "no").with_http_status(401);
+        let stated = stated(Kind::Unauthenticated, Code::Unauthenticated);
+        // One attempt is enough to be allowed another token.
+        let one = Facts { retries: false, renewable: true, ..fresh() };
+        for error in [refused, stated] {
+            let mut repairs = Repairs::default();
+            assert_eq!(repairs.judge(&error, &one), Verdict::Repair(Remedy::OtherToken));
+            assert_eq!(repairs.judge(&error, &one), Verdict::Over);
+            assert_eq!(judge(&error, &Facts { handed_out: true, ..one.clone() }), Verdict::Over);
+            assert_eq!(judge(&error, &fresh()), Verdict::Over);
         }
     }
 

@@ -2,18 +2,22 @@
 #![allow(clippy::disallowed_methods, reason = "a driver: it may look at the clock")]
 
 use std::collections::VecDeque;
+use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::Request;
+use http::header::AUTHORIZATION;
 use http::response::Parts;
 
 use crate::error::{Error, Result};
 use crate::redact::Redactor;
 use crate::rpc::http2::{BodyReceiver, BodySender, Lost, OpenStream, SendError};
 use crate::run::{Head, Turn};
+use crate::transport::credentials::{Access, Credentials};
 use crate::transport::pool::{Checkout, Lease, Pool};
 
 /// How often another connection is asked for when the one handed out ended in between.
@@ -22,65 +26,133 @@ const ATTEMPTS: u8 = 3;
 /// Where the streams of one run come from, and what they begin with.
 pub(crate) struct Router {
     pool: Pool,
+    /// The head of the request, but for the credentials.
     request: Request<()>,
-    redactor: Redactor,
+    access: Arc<Access>,
+    /// Those of the last stream.
+    credentials: Arc<Credentials>,
+    /// The service did not take them.
+    refused: bool,
 }
 
 impl Router {
-    pub(crate) fn new(pool: Pool, request: Request<()>, redactor: Redactor) -> Self {
-        Self { pool, request, redactor }
+    pub(crate) fn new(
+        pool: Pool,
+        request: Request<()>,
+        access: Arc<Access>,
+        credentials: Arc<Credentials>,
+    ) -> Self {
+        Self { pool, request, access, credentials, refused: false }
     }
 
-    /// Another stream, on whatever connection there is.
-    pub(crate) fn open(&self) -> Opening {
-        self.open_with(self.pool.checkout())
-    }
-
-    /// A stream on a connection that was asked for earlier.
+    /// The first stream, on a connection that was asked for earlier.
     pub(crate) fn open_with(&self, checkout: Checkout) -> Opening {
-        let (pool, request) = (self.pool.clone(), self.request.clone());
-        Opening::new(pool, checkout, request, self.redactor.clone())
+        let credentials = Ticket::Ready(Arc::clone(&self.credentials));
+        Opening::new(self.pool.clone(), checkout, self.request.clone(), credentials)
+    }
+
+    /// Another stream, on whatever connection there is, with the credentials of that time.
+    pub(crate) fn open(&self) -> Opening {
+        let (access, last) = (Arc::clone(&self.access), Arc::clone(&self.credentials));
+        let refused = self.refused;
+        let credentials: TicketFuture = Box::pin(async move {
+            if refused { access.instead_of(&last).await } else { access.now().await.map(Some) }
+        });
+        let checkout = self.pool.checkout();
+        Opening::new(self.pool.clone(), checkout, self.request.clone(), Ticket::Asked(credentials))
+    }
+
+    /// The next stream begins with other credentials.
+    pub(crate) fn renew(&mut self) {
+        self.refused = true;
+    }
+
+    /// A stream was opened with these.
+    pub(crate) fn used(&mut self, credentials: Arc<Credentials>) {
+        self.refused = false;
+        self.credentials = credentials;
     }
 }
 
-/// A place on a connection to come, then a stream on it.
+/// `None`: there are none but those that were refused.
+type TicketFuture = Pin<Box<dyn Future<Output = Result<Option<Arc<Credentials>>>> + Send>>;
+
+enum Ticket {
+    Asked(TicketFuture),
+    Ready(Arc<Credentials>),
+}
+
+/// Why there is no stream.
+pub(crate) enum NotOpened {
+    /// No connection, or none that takes it.
+    Lost(Error),
+    /// No credentials: why, or none but those that were refused.
+    NoCredentials(Option<Error>),
+}
+
+/// Credentials and a place on a connection to come, then a stream on it.
 pub(crate) struct Opening {
     pool: Pool,
     checkout: Checkout,
     request: Request<()>,
-    redactor: Redactor,
+    ticket: Ticket,
     attempts: u8,
 }
 
 impl Opening {
     /// `checkout` was begun earlier: the dial runs while the request is still being built.
-    fn new(pool: Pool, checkout: Checkout, request: Request<()>, redactor: Redactor) -> Self {
-        Self { pool, checkout, request, redactor, attempts: ATTEMPTS }
+    fn new(pool: Pool, checkout: Checkout, request: Request<()>, ticket: Ticket) -> Self {
+        Self { pool, checkout, request, ticket, attempts: ATTEMPTS }
     }
 
-    /// Opens the stream with the first bytes of `outgoing`, in the same write as its headers.
+    /// Opens the stream with the first bytes of `outgoing`, in the same write as its headers. Says
+    /// what credentials it has.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         outgoing: &mut VecDeque<Bytes>,
+    ) -> Poll<Result<(Link, Arc<Credentials>), NotOpened>> {
+        let credentials = match &mut self.ticket {
+            Ticket::Ready(credentials) => Arc::clone(credentials),
+            Ticket::Asked(asked) => match ready!(asked.as_mut().poll(cx)) {
+                Ok(Some(credentials)) => {
+                    self.ticket = Ticket::Ready(Arc::clone(&credentials));
+                    credentials
+                }
+                Ok(None) => return Poll::Ready(Err(NotOpened::NoCredentials(None))),
+                Err(error) => return Poll::Ready(Err(NotOpened::NoCredentials(Some(error)))),
+            },
+        };
+        let stream = ready!(self.stream(cx, outgoing, &credentials));
+        Poll::Ready(match stream {
+            Ok(link) => Ok((link, credentials)),
+            Err(error) => Err(NotOpened::Lost(error)),
+        })
+    }
+
+    fn stream(
+        &mut self,
+        cx: &mut Context<'_>,
+        outgoing: &mut VecDeque<Bytes>,
+        credentials: &Credentials,
     ) -> Poll<Result<Link>> {
+        let redactor = &credentials.redactor;
         loop {
             let lease = ready!(Pin::new(&mut self.checkout).poll(cx))?;
             let first = outgoing.front().cloned();
-            match lease.connection.open(self.request.clone(), first, false) {
+            let mut request = self.request.clone();
+            if let Some(authorization) = &credentials.authorization {
+                request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+            }
+            match lease.connection.open(request, first, false) {
                 Ok(stream) => {
                     let unsent = outgoing.pop_front().map_or(0, |first| first.len());
-                    return Poll::Ready(Ok(Link::new(
-                        stream,
-                        lease,
-                        unsent,
-                        self.redactor.clone(),
-                    )));
+                    return Poll::Ready(Ok(Link::new(stream, lease, unsent, redactor.clone())));
                 }
                 Err(lost) => {
                     self.attempts -= 1;
                     if !lost.is_unprocessed() || self.attempts == 0 {
-                        return Poll::Ready(Err(cleaned(lost, &self.redactor)));
+                        return Poll::Ready(Err(cleaned(lost, redactor)));
                     }
                     drop(lease);
                     self.checkout = self.pool.checkout();

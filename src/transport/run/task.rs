@@ -17,7 +17,7 @@ use crate::run::{Event, EventRef, FLUSH_LIMIT, Flow, Output, Polled, Turn};
 use super::batch::{Batch, BatchLimits};
 use super::handlers::{Handlers, Report};
 use super::keeper::Keeper;
-use super::link::{Link, Opening, Router};
+use super::link::{Link, NotOpened, Opening, Router};
 use super::mailbox::{Command, Mailbox};
 
 /// Drives one run; a future to be spawned. Dropped early (the runtime shuts down), it tells the
@@ -272,10 +272,17 @@ impl Io {
         {
             match opening.poll(cx, &mut self.outgoing) {
                 Poll::Pending => return,
-                Poll::Ready(Ok(link)) => self.way = Way::Open(link),
-                Poll::Ready(Err(error)) => {
+                Poll::Ready(Ok((link, credentials))) => {
+                    self.way = Way::Open(link);
+                    turn.handle_renewed(credentials.redactor.clone());
+                    self.router.used(credentials);
+                }
+                Poll::Ready(Err(why)) => {
                     self.way = Way::Gone;
-                    turn.handle_lost(error, now);
+                    match why {
+                        NotOpened::Lost(error) => turn.handle_lost(error, now),
+                        NotOpened::NoCredentials(error) => turn.handle_not_renewed(error),
+                    }
                 }
             }
         }
@@ -382,6 +389,7 @@ impl Io {
                     self.way = Way::Opening(self.router.open());
                     self.to_open = true;
                 }
+                Output::Renew => self.router.renew(),
                 Output::Keep => self.keeper.keep(turn.snapshot()),
                 Output::Wait(at) => {
                     self.wake_at = at;
