@@ -30,7 +30,7 @@ macro_rules! exec_table {
 
             /// What serving this case does to the world. A turn that breaks off is made again only
             /// when nothing changed since the last checkpoint, so say [`Effects::ReadOnly`] where
-            /// it is true. By default everything changes something.
+            /// it is true. By default everything changes something, unless its method refuses.
             fn effects(&self, case: &Case) -> Effects {
                 let _ = case;
                 Effects::Changes

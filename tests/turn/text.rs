@@ -120,7 +120,7 @@ fn a_cut_at_every_byte_gives_the_whole_text_once() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn many_cuts_give_the_whole_text_once(cuts in prop::collection::vec(0..900_usize, 1..8)) {

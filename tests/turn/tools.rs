@@ -3,11 +3,11 @@
 use agentwire::context::ToolResult;
 use agentwire::conversation::Conversation;
 use agentwire::error::Kind;
-use agentwire::exec::Effects;
+use agentwire::exec::{Effects, Refusal};
 use agentwire::proto::agent_client_message::Message as Client;
 use agentwire::proto::exec_server_message::Message as Case;
 use agentwire::proto::interaction_query::Query;
-use agentwire::run::{Event, Notice, Options, Serves};
+use agentwire::run::{Event, Notice, Options, ServeResult, Serves};
 
 use super::rig::*;
 
@@ -131,7 +131,7 @@ impl Serves for Shells {
 #[test]
 fn a_served_exec_with_effects_forbids_another_attempt_until_the_next_checkpoint() {
     let shell = r#"{"ask": {"exec": "shell_args", "args": {"command": "rm x"}, "wait": false}}"#;
-    let play = |effects: Effects, after: &str| {
+    let play = |effects: Effects, result: ServeResult, after: &str| {
         let rules = format!(
             r#"{{"rules": [{{"times": 1, "steps": [{{"text": "a"}}, {shell}, {{"wait_ms": 10}}{after}, "cut"]}},
                {{"steps": [{{"text": "a"}}, {{"turn_end": {{}}}}]}}]}}"#
@@ -141,17 +141,18 @@ fn a_served_exec_with_effects_forbids_another_attempt_until_the_next_checkpoint(
         let mut rig = Rig::with(request(), Conversation::with_id("c"), options, &rules);
         rig.play(std::time::Duration::from_millis(5));
         let task = rig.tasks.pop().expect("the shell is served");
-        let refusal = agentwire::exec::Refusal::because("ran");
-        rig.turn.handle_served(task.key, agentwire::run::ServeResult::Refused(refusal), rig.now);
+        rig.turn.handle_served(task.key, result, rig.now);
         rig.play(secs(60));
         rig
     };
-    let interrupted = play(Effects::Changes, "");
+    let interrupted = play(Effects::Changes, ServeResult::Failed, "");
     assert_eq!(interrupted.error().kind(), &Kind::Interrupted);
     assert!(interrupted.error().message().contains("shell_args"), "{}", interrupted.error());
     assert_eq!((interrupted.text().as_str(), interrupted.requests.len()), ("a", 1));
-    play(Effects::ReadOnly, "").assert_complete();
-    play(Effects::Changes, r#", {"checkpoint": {}}"#).assert_complete();
+    play(Effects::ReadOnly, ServeResult::Failed, "").assert_complete();
+    play(Effects::Changes, ServeResult::Failed, r#", {"checkpoint": {}}"#).assert_complete();
+    let refused = ServeResult::Refused(Refusal::not_served());
+    play(Effects::Changes, refused, "").assert_complete();
 }
 
 #[test]

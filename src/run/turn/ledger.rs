@@ -45,8 +45,10 @@ pub(super) struct Ledger {
     names: BTreeMap<String, String>,
     /// Execs at work that may change something.
     working: BTreeMap<ServeKey, &'static str>,
-    /// One that was at work since the last checkpoint.
-    changed: Option<&'static str>,
+    /// Those that were at work since the last checkpoint.
+    changed: BTreeMap<ServeKey, &'static str>,
+    /// Shells that have printed: a refusal of theirs comes too late.
+    printed: BTreeSet<ServeKey>,
     said: Vec<Said>,
     /// The caller has text or a tool call.
     handed_out: bool,
@@ -230,7 +232,7 @@ impl Ledger {
         self.thinking.checkpoint();
         self.answered = false;
         self.aborted.clear();
-        self.changed = self.working.values().next().copied();
+        self.changed = self.working.clone();
         self.said.retain(|said| !said.taken_up);
         self.worth_keeping = true;
     }
@@ -301,13 +303,21 @@ impl Ledger {
     pub(super) fn serving(&mut self, key: ServeKey, name: &'static str, effects: Effects) {
         if effects == Effects::Changes {
             self.working.insert(key, name);
-            self.changed = Some(name);
+            self.changed.insert(key, name);
         }
     }
 
-    /// A handler is done.
-    pub(super) fn served(&mut self, key: ServeKey) {
+    /// A shell at work has printed.
+    pub(super) fn printed(&mut self, key: ServeKey) {
+        self.printed.insert(key);
+    }
+
+    /// A handler is done. One that refused has changed nothing.
+    pub(super) fn served(&mut self, key: ServeKey, refused: bool) {
         self.working.remove(&key);
+        if !self.printed.remove(&key) && refused {
+            self.changed.remove(&key);
+        }
     }
 
     // Between attempts.
@@ -318,6 +328,7 @@ impl Ledger {
         self.earlier_attempts = true;
         self.earlier_tokens = self.earlier_tokens.saturating_add(output_tokens);
         self.working.clear();
+        self.printed.clear();
         self.replies.clear();
     }
 
@@ -352,7 +363,8 @@ impl Ledger {
 
     /// What may have changed something since the last checkpoint, its answer not at hand.
     pub(super) fn changed(&self) -> Option<&str> {
-        self.changed.or_else(|| self.aborted.values().next().map(String::as_str))
+        let served = self.changed.values().next().copied();
+        served.or_else(|| self.aborted.values().next().map(String::as_str))
     }
 
     /// What a restarted process needs to go on; `covers` messages of the context come before it.

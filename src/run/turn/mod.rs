@@ -245,6 +245,7 @@ impl Turn {
 
     /// As [`Session::handle_shell_event`].
     pub fn handle_shell_event(&mut self, key: ServeKey, event: shell_stream::Event) {
+        self.ledger.printed(key);
         if let Some(session) = self.session() {
             session.handle_shell_event(key, event);
         }
@@ -252,7 +253,7 @@ impl Turn {
 
     /// As [`Session::handle_served`].
     pub fn handle_served(&mut self, key: ServeKey, result: ServeResult, now: Instant) {
-        self.ledger.served(key);
+        self.ledger.served(key, matches!(result, ServeResult::Refused(_)));
         if let Some(session) = self.session() {
             session.handle_served(key, result, now);
         }
