@@ -91,18 +91,23 @@
 //! | feature | default | adds |
 //! |---|---|---|
 //! | `client` | yes | [`transport`]: HTTP/2 over TLS, one shared connection, runs as streams of events |
+//! | `auth` | no | `auth::Auth` and `auth::Account`: signing in, tokens that stay fresh |
 //! | `server` | no | [`server::serve`]: a listener that plays scripts, for tests and offline use |
 //! | `testing` | no | fuzz bodies; nothing that a program needs |
 //!
 //! Without features the pure core builds: no runtime, no HTTP, no TLS.
 #![forbid(unsafe_code)]
 
+pub mod auth;
 pub mod codec;
 pub mod connect;
 pub mod context;
 pub mod conversation;
+mod disk;
 pub mod error;
 pub mod exec;
+#[cfg(any(feature = "auth", feature = "server"))]
+mod http1;
 pub mod ids;
 pub mod inspect;
 pub mod models;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::cache::{self, CacheKey, CacheNote, CacheOptions, Loaded};
 use super::catalog::Catalog;
-use super::disk::{self, ReadError, System};
+use crate::disk::{self, ReadError, System};
 
 /// What the cache in `dir` holds for this account and endpoint. Never fails: what cannot be used is no
 /// catalog and a note; a file that is not there is no catalog and no note.

@@ -24,7 +24,6 @@
 mod cache;
 mod catalog;
 mod discovery;
-mod disk;
 mod file;
 mod form;
 mod images;

@@ -4,17 +4,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_rustls::rustls::pki_types::CertificateDer;
+
+use crate::auth::TokenSource;
 use crate::error::{Error, Result};
-use crate::redact::Redactor;
 use crate::run;
 use crate::secret::Secret;
 
-use super::client::{Client, Credentials, Shared};
+use super::client::{Client, Shared};
+use super::credentials::{Access, Credentials};
 use super::dial::{Connector, DialLimits, Dialer};
 use super::endpoint::Endpoint;
-use super::headers::{Headers, Identity, bearer};
+use super::headers::{Headers, Identity};
 use super::pool::{Pool, PoolOptions};
-use super::tls::{self, Roots, Tls};
+use super::tls::{self, Roots, Speaks, Tls};
 
 /// See [`ClientBuilder::unary_timeout`].
 const UNARY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -25,6 +28,7 @@ const UNARY_TIMEOUT: Duration = Duration::from_secs(60);
 #[must_use = "a builder does nothing until `build`"]
 pub struct ClientBuilder {
     token: Option<Secret>,
+    tokens: Option<Arc<dyn TokenSource>>,
     endpoint: Option<String>,
     unary_endpoint: Option<String>,
     identity: Identity,
@@ -63,6 +67,13 @@ impl ClientBuilder {
     /// which only a server of one's own accepts.
     pub fn token(mut self, token: impl Into<Secret>) -> Self {
         self.token = Some(token.into());
+        self
+    }
+
+    /// Where a token for each call comes from, an [`auth::Account`](crate::auth) as a rule. It wins
+    /// over [`ClientBuilder::token`].
+    pub fn tokens(mut self, source: impl TokenSource) -> Self {
+        self.tokens = Some(Arc::new(source));
         self
     }
 
@@ -165,21 +176,18 @@ impl ClientBuilder {
             None => run_at.clone(),
         };
         let headers = Headers::new(&self.identity, &self.headers)?;
-        let credentials = Credentials::new(self.token.as_ref())?;
+        let access = match self.tokens {
+            Some(source) => Access::from_source(source),
+            None => Access::Fixed(Arc::new(Credentials::new(self.token.as_ref())?)),
+        };
         let connector = match self.connector {
             Some(connector) => connector,
             None => {
                 run_at.check_cleartext(self.allow_cleartext)?;
                 unary_at.check_cleartext(self.allow_cleartext)?;
-                let mut added = Vec::new();
-                for path in &self.ca_files {
-                    added.extend(tls::parse_pem(&read_pem(path)?)?);
-                }
-                for pem in &self.ca_pem {
-                    added.extend(tls::parse_pem(pem)?);
-                }
+                let added = authorities(&self.ca_files, &self.ca_pem)?;
                 Arc::new(Dialer {
-                    tls: Arc::new(Tls::new(self.roots, added)),
+                    tls: Arc::new(Tls::new(Speaks::Http2, self.roots, added)),
                     limits: self.dial,
                     allow_cleartext: self.allow_cleartext,
                 })
@@ -194,20 +202,27 @@ impl ClientBuilder {
         let unary_limit = self.unary_timeout.unwrap_or(UNARY_TIMEOUT);
         let shared =
             Shared::new(pool, unary, headers, self.run, self.queue, unary_limit, &self.pool.http2);
-        Ok(Client::new(shared, credentials))
-    }
-}
-
-impl Credentials {
-    pub(super) fn new(token: Option<&Secret>) -> Result<Self> {
-        let authorization = token.map(bearer).transpose()?;
-        let secrets = token.map(|token| token.expose().as_str());
-        Ok(Self { authorization, redactor: Redactor::new(secrets) })
+        Ok(Client::new(shared, access))
     }
 }
 
 fn parse(url: Option<&str>) -> Result<Endpoint> {
     url.map_or_else(|| Ok(Endpoint::default()), Endpoint::parse)
+}
+
+/// The certificate authorities in these files and texts.
+pub(crate) fn authorities(
+    files: &[PathBuf],
+    texts: &[Vec<u8>],
+) -> Result<Vec<CertificateDer<'static>>> {
+    let mut added = Vec::new();
+    for path in files {
+        added.extend(tls::parse_pem(&read_pem(path)?)?);
+    }
+    for pem in texts {
+        added.extend(tls::parse_pem(pem)?);
+    }
+    Ok(added)
 }
 
 /// Reads a PEM file, no more than would be accepted.

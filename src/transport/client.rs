@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HeaderMap, HeaderValue};
+use http::header::HeaderMap;
 use http::{Method, Request, Version};
 use tokio::time::Instant;
 
+use crate::auth::TokenSource;
 use crate::codec::{History, Model, RunRequest};
 use crate::context::{Context, Tool};
 use crate::conversation::Conversation;
@@ -20,10 +21,13 @@ use crate::run::{Options, Session};
 use crate::secret::Secret;
 
 use super::builder::{ClientBuilder, QueueLimits};
+use super::credentials::{Access, Credentials};
 use super::endpoint::Endpoint;
 use super::headers::{CallShape, Headers};
-use super::pool::Pool;
-use super::run::{BatchLimits, Handlers, Host, Mailbox, Opening, Run, Task, TaskLimits};
+use super::pool::{Checkout, Pool};
+use super::run::{
+    BatchLimits, Handlers, Host, Mailbox, Opening, Refused, Run, Task, TaskLimits, twice,
+};
 
 const RUN: &str = "/agent.v1.AgentService/Run";
 
@@ -50,7 +54,7 @@ const RUN: &str = "/agent.v1.AgentService/Run";
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
-    credentials: Arc<Credentials>,
+    access: Arc<Access>,
 }
 
 /// What does not depend on the account.
@@ -61,12 +65,6 @@ pub(super) struct Shared {
     options: Options,
     limits: TaskLimits,
     unary_limit: Duration,
-}
-
-/// What depends on the account.
-pub(super) struct Credentials {
-    pub(super) authorization: Option<HeaderValue>,
-    pub(super) redactor: Redactor,
 }
 
 impl Shared {
@@ -96,8 +94,8 @@ impl Client {
         ClientBuilder::default()
     }
 
-    pub(super) fn new(shared: Shared, credentials: Credentials) -> Self {
-        Self { shared: Arc::new(shared), credentials: Arc::new(credentials) }
+    pub(super) fn new(shared: Shared, access: Access) -> Self {
+        Self { shared: Arc::new(shared), access: Arc::new(access) }
     }
 
     /// The same client, connections included, with another token: after a refresh. Runs that are
@@ -107,7 +105,18 @@ impl Client {
     /// When the token cannot be sent as a header; it is not in the error.
     pub fn with_token(&self, token: impl Into<Secret>) -> Result<Self> {
         let credentials = Arc::new(Credentials::new(Some(&token.into()))?);
-        Ok(Self { shared: Arc::clone(&self.shared), credentials })
+        Ok(self.with_access(Access::Fixed(credentials)))
+    }
+
+    /// The same client, connections included, with another account. Runs that are under way keep the
+    /// one they began with.
+    #[must_use]
+    pub fn with_tokens(&self, source: impl TokenSource) -> Self {
+        self.with_access(Access::from_source(Arc::new(source)))
+    }
+
+    fn with_access(&self, access: Access) -> Self {
+        Self { shared: Arc::clone(&self.shared), access: Arc::new(access) }
     }
 
     /// Where runs go.
@@ -161,48 +170,60 @@ impl Client {
         if !host.is_empty() {
             options.serves = Some(Arc::new(host.clone()));
         }
-        let mut ids = RandomIds;
         if request.request_id.is_empty() {
-            request.request_id = ids.next_id().to_string();
+            request.request_id = RandomIds.next_id().to_string();
         }
-        let head = match self.head(&request.request_id) {
-            Ok(head) => head,
-            Err(error) => return Err(StartError::new(error, conversation)),
-        };
         let checkout = self.shared.runs.checkout();
         // Lets the dial send its first packet before the request is encoded and hashed.
         tokio::task::yield_now().await;
-        let redactor = self.credentials.redactor.clone();
-        let now = Instant::now().into_std();
-        let ids = Box::new(ids);
-        let session = Session::new(&request, conversation, options, redactor.clone(), ids, now)
-            .map_err(|refused| StartError::new(refused.0, refused.1))?;
-        let opening = Opening::new(self.shared.runs.clone(), checkout, head, redactor);
+        let credentials = match self.access.now().await {
+            Ok(credentials) => credentials,
+            Err(error) => return Err(StartError::new(error, conversation)),
+        };
         let mailbox = Arc::new(Mailbox::default());
-        let (handlers, limits) = (Handlers::new(host), self.shared.limits);
-        tokio::spawn(Task::new(Arc::clone(&mailbox), limits, session, opening, handlers));
-        Ok(Run::new(mailbox, request.request_id))
+        let request_id = request.request_id.clone();
+        let attempt =
+            Attempt { client: self.clone(), request, options, host, mailbox: Arc::clone(&mailbox) };
+        let task = attempt
+            .task(checkout, &credentials, conversation)
+            .map_err(|refused| StartError::new(refused.0, refused.1))?
+            .with_second_chance(self.access.has_others());
+        tokio::spawn(twice(task, move |refused| attempt.again(refused, credentials)));
+        Ok(Run::new(mailbox, request_id))
     }
 
     /// The head of a run's request.
-    fn head(&self, request_id: &str) -> Result<Request<()>> {
+    fn head(&self, request_id: &str, credentials: &Credentials) -> Result<Request<()>> {
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;
         *request.version_mut() = Version::HTTP_2;
         *request.uri_mut() = self.endpoint().uri(RUN)?;
-        *request.headers_mut() = self.headers(CallShape::Run, request_id)?;
+        *request.headers_mut() = self.headers(CallShape::Run, request_id, credentials)?;
         Ok(request)
     }
 
-    fn headers(&self, shape: CallShape, request_id: &str) -> Result<HeaderMap> {
-        let authorization = self.credentials.authorization.as_ref();
+    fn headers(
+        &self,
+        shape: CallShape,
+        request_id: &str,
+        credentials: &Credentials,
+    ) -> Result<HeaderMap> {
+        let authorization = credentials.authorization.as_ref();
         self.shared.headers.of_call(shape, authorization, request_id)
     }
 
     // For the unary calls.
 
-    pub(super) fn unary_headers(&self, request_id: &str) -> Result<HeaderMap> {
-        self.headers(CallShape::Unary, request_id)
+    pub(super) fn unary_headers(
+        &self,
+        request_id: &str,
+        credentials: &Credentials,
+    ) -> Result<HeaderMap> {
+        self.headers(CallShape::Unary, request_id, credentials)
+    }
+
+    pub(super) fn access(&self) -> &Access {
+        &self.access
     }
 
     pub(super) fn unary_pool(&self) -> &Pool {
@@ -217,8 +238,57 @@ impl Client {
         self.shared.unary_limit
     }
 
-    pub(super) fn redactor(&self) -> &Redactor {
-        &self.credentials.redactor
+    pub(super) fn redactor(&self) -> Redactor {
+        self.access.redactor()
+    }
+}
+
+/// What the attempts of a run have in common.
+struct Attempt {
+    client: Client,
+    request: RunRequest,
+    options: Options,
+    host: Host,
+    mailbox: Arc<Mailbox>,
+}
+
+impl Attempt {
+    fn task(
+        &self,
+        checkout: Checkout,
+        credentials: &Credentials,
+        conversation: Conversation,
+    ) -> Result<Task, Box<(Error, Conversation)>> {
+        let request = &self.request;
+        let head = match self.client.head(&request.request_id, credentials) {
+            Ok(head) => head,
+            Err(error) => return Err(Box::new((error, conversation))),
+        };
+        let redactor = credentials.redactor.clone();
+        let (options, ids) = (self.options.clone(), Box::new(RandomIds));
+        let now = Instant::now().into_std();
+        let session = Session::new(request, conversation, options, redactor.clone(), ids, now)?;
+        let shared = &self.client.shared;
+        let opening = Opening::new(shared.runs.clone(), checkout, head, redactor);
+        let handlers = Handlers::new(self.host.clone());
+        Ok(Task::new(Arc::clone(&self.mailbox), shared.limits, session, opening, handlers))
+    }
+
+    /// The same with another token, if there is one. Without one `refused` tells the caller.
+    async fn again(self, mut refused: Refused, credentials: Arc<Credentials>) -> Option<Task> {
+        match self.client.access.instead_of(&credentials).await {
+            Ok(Some(other)) => {
+                tracing::debug!("the service refused the token; the run begins again with another");
+                let checkout = self.client.shared.runs.checkout();
+                match self.task(checkout, &other, refused.take_conversation()) {
+                    Ok(task) => return Some(task),
+                    Err(failed) => refused.put_back(failed.0, failed.1),
+                }
+            }
+            Ok(None) => {}
+            Err(error) => refused.error = error,
+        }
+        None
     }
 }
 
@@ -322,7 +392,9 @@ impl RunBuilder {
     }
 
     /// Starts the run: encodes the request while the connection is being made, and returns without
-    /// waiting for either the connection or an answer. Whatever fails from here on, a refused
+    /// waiting for either the connection or an answer; only a token that has to be refreshed first is
+    /// waited for. A token that the service refuses before the run gave anything is refreshed, too, and
+    /// the run begins again, once. Whatever fails from here on, a refused
     /// connection included, is the run's last event, so that there is one place to look.
     ///
     /// Must be called inside a tokio runtime.

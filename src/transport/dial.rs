@@ -97,10 +97,11 @@ impl Dialer {
                 )
             })?
             .map_err(|error| tls::handshake_error(&error, endpoint))?;
-        match stream.get_ref().1.alpn_protocol() {
-            Some(b"h2") => Ok(Box::new(stream)),
-            other => Err(tls::alpn_error(endpoint, other)),
+        let chosen = stream.get_ref().1.alpn_protocol();
+        if !self.tls.speaks().accepts(chosen) {
+            return Err(tls::alpn_error(endpoint, chosen));
         }
+        Ok(Box::new(stream))
     }
 
     async fn tcp(&self, endpoint: &Endpoint) -> Result<TcpStream> {
@@ -211,7 +212,7 @@ mod tests {
     use crate::error::Kind;
 
     fn dialer() -> Dialer {
-        let tls = Arc::new(Tls::new(tls::Roots::OnlyAdded, Vec::new()));
+        let tls = Arc::new(Tls::new(tls::Speaks::Http2, tls::Roots::OnlyAdded, Vec::new()));
         Dialer { tls, limits: DialLimits::default(), allow_cleartext: false }
     }
 

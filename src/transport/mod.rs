@@ -11,6 +11,7 @@
 
 mod builder;
 mod client;
+mod credentials;
 mod dial;
 mod endpoint;
 mod headers;
@@ -27,6 +28,14 @@ pub use headers::Identity;
 pub use pool::PoolOptions;
 pub use run::{Run, RunHandle};
 pub use tls::Roots;
+
+#[cfg(feature = "auth")]
+pub(crate) use self::{
+    builder::authorities,
+    dial::Dialer,
+    headers::bearer,
+    tls::{Speaks, Tls},
+};
 
 /// A text from outside in an error: one escaped line of at most 200 characters.
 pub(crate) fn shown(text: &str) -> String {

@@ -32,17 +32,49 @@ pub enum Roots {
 /// Largest PEM file of extra authorities, in bytes: 4 MiB, several times a full system bundle.
 pub(crate) const MAX_PEM: usize = 4 << 20;
 
+/// What is spoken on a connection, and offered in ALPN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    Http2,
+    /// For the JSON calls of sign-in. A peer that knows no ALPN speaks this, too.
+    #[cfg(feature = "auth")]
+    Http1,
+}
+
+impl Speaks {
+    fn alpn(self) -> &'static [u8] {
+        match self {
+            Self::Http2 => b"h2",
+            #[cfg(feature = "auth")]
+            Self::Http1 => b"http/1.1",
+        }
+    }
+
+    /// Whether what the peer chose is what will be spoken.
+    pub(crate) fn accepts(self, chosen: Option<&[u8]>) -> bool {
+        match chosen {
+            Some(name) => name == self.alpn(),
+            None => self != Self::Http2,
+        }
+    }
+}
+
 /// Trust, and the configuration that is made of it at the first connection.
 #[derive(Debug)]
 pub(crate) struct Tls {
+    speaks: Speaks,
     roots: Roots,
     added: Vec<CertificateDer<'static>>,
     config: OnceCell<Arc<ClientConfig>>,
 }
 
 impl Tls {
-    pub(crate) fn new(roots: Roots, added: Vec<CertificateDer<'static>>) -> Self {
-        Self { roots, added, config: OnceCell::new() }
+    pub(crate) fn new(speaks: Speaks, roots: Roots, added: Vec<CertificateDer<'static>>) -> Self {
+        Self { speaks, roots, added, config: OnceCell::new() }
+    }
+
+    pub(crate) fn speaks(&self) -> Speaks {
+        self.speaks
     }
 
     /// The configuration, made by the first caller away from the runtime's threads: reading the
@@ -50,8 +82,8 @@ impl Tls {
     pub(crate) async fn config(&self) -> Result<Arc<ClientConfig>> {
         self.config
             .get_or_try_init(async || {
-                let (roots, added) = (self.roots, self.added.clone());
-                tokio::task::spawn_blocking(move || build(roots, &added))
+                let (speaks, roots, added) = (self.speaks, self.roots, self.added.clone());
+                tokio::task::spawn_blocking(move || build(speaks, roots, &added))
                     .await
                     .unwrap_or_else(|_| Err(fault("the TLS configuration could not be made")))
             })
@@ -60,7 +92,11 @@ impl Tls {
     }
 }
 
-fn build(roots: Roots, added: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>> {
+fn build(
+    speaks: Speaks,
+    roots: Roots,
+    added: &[CertificateDer<'static>],
+) -> Result<Arc<ClientConfig>> {
     // Named, never the process default: that one panics when two providers are linked.
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -72,7 +108,7 @@ fn build(roots: Roots, added: &[CertificateDer<'static>]) -> Result<Arc<ClientCo
         }
         None => builder.with_root_certificates(store(roots, added)?).with_no_client_auth(),
     };
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = vec![speaks.alpn().to_vec()];
     Ok(Arc::new(config))
 }
 
@@ -225,7 +261,7 @@ mod tests {
     #[test]
     fn every_choice_of_roots_makes_a_configuration_that_offers_h2() {
         for roots in [Roots::Platform, Roots::Bundled, Roots::OnlyAdded] {
-            let config = build(roots, &[]).unwrap();
+            let config = build(Speaks::Http2, roots, &[]).unwrap();
             assert_eq!(config.alpn_protocols, [b"h2".to_vec()]);
         }
     }

@@ -19,6 +19,7 @@ use crate::redact;
 use crate::rpc::client::{Call, CallOptions, RpcClient};
 
 use super::client::Client;
+use super::credentials::Credentials;
 
 const USABLE_MODELS: &str = "/agent.v1.AgentService/GetUsableModels";
 const DEFAULT_MODEL: &str = "/agent.v1.AgentService/GetDefaultModelForCli";
@@ -49,7 +50,7 @@ impl Client {
         let request = GetUsableModelsRequest::default().encode_to_vec();
         let limits = Limits::default();
         let body = self.unary(USABLE_MODELS, request, limits, RETRIES).await?;
-        decode_listing(&body, limits, IntakeLimits::default(), self.redactor())
+        decode_listing(&body, limits, IntakeLimits::default(), &self.redactor())
     }
 
     /// The model that the service suggests; `None` when it suggests none that can be sent.
@@ -91,15 +92,26 @@ impl Client {
         let deadline = Instant::now().checked_add(limit);
         let left = || deadline.map_or(limit, |at| at.saturating_duration_since(Instant::now()));
         let request = Bytes::from(request);
-        let mut attempt = 0;
+        let late = || {
+            let text = format!("no answer from {} within {limit:?}", self.unary_endpoint());
+            Error::new(Kind::DeadlineExceeded, text)
+        };
+        let mut credentials =
+            tokio::time::timeout(left(), self.access().now()).await.map_err(|_| late())??;
+        let (mut attempt, mut renewed) = (0, false);
         loop {
-            let result = tokio::time::timeout(left(), self.call(path, request.clone(), limits))
-                .await
-                .unwrap_or_else(|_| {
-                    let text = format!("no answer from {} within {limit:?}", self.unary_endpoint());
-                    Err(Error::new(Kind::DeadlineExceeded, text))
-                });
+            let call = self.call(path, request.clone(), limits, &credentials);
+            let result = tokio::time::timeout(left(), call).await.unwrap_or_else(|_| Err(late()));
             let Err(error) = result else { return result };
+            if *error.kind() == Kind::Unauthenticated && !renewed {
+                renewed = true;
+                let other = self.access().instead_of(&credentials);
+                match tokio::time::timeout(left(), other).await.map_err(|_| late())?? {
+                    Some(other) => credentials = other,
+                    None => return Err(error),
+                }
+                continue;
+            }
             let chance = RandomIds.next_id().as_bytes()[0];
             let pause = pause_after(&error, attempt, chance).filter(|pause| *pause < left());
             let Some(pause) = pause.filter(|_| attempt < retries) else { return Err(error) };
@@ -109,13 +121,19 @@ impl Client {
         }
     }
 
-    async fn call(&self, path: &'static str, request: Bytes, limits: Limits) -> Result<Bytes> {
-        let headers = self.unary_headers(&RandomIds.next_id().to_string())?;
+    async fn call(
+        &self,
+        path: &'static str,
+        request: Bytes,
+        limits: Limits,
+        credentials: &Credentials,
+    ) -> Result<Bytes> {
+        let headers = self.unary_headers(&RandomIds.next_id().to_string(), credentials)?;
         let lease = self.unary_pool().checkout().await?;
         let client = RpcClient::new(lease.connection.clone(), &self.unary_endpoint().to_string())?;
         let options = CallOptions {
             limits,
-            redactor: self.redactor().clone(),
+            redactor: credentials.redactor.clone(),
             accept_enveloped: true,
             ..CallOptions::default()
         };

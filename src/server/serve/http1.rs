@@ -1,21 +1,20 @@
 //! HTTP/1.1: one small request for a connection, answered whole. A run is not possible here.
 
 use std::convert::Infallible;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::{Request, Response, StatusCode};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::http2::request_head;
-use super::io::HyperIo;
 use super::{Shared, now, stop};
+use crate::http1::{HyperIo, Whole};
 use crate::server::Output;
 
 /// How long a connection may take altogether: it carries one call.
@@ -120,33 +119,9 @@ impl Answer {
     }
 
     fn response(self) -> Response<Whole> {
-        let mut response =
-            Response::new(Whole(Some(self.body.freeze()).filter(|body| !body.is_empty())));
+        let mut response = Response::new(Whole::new(self.body.freeze()));
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
         response
-    }
-}
-
-/// A body that is all there.
-struct Whole(Option<Bytes>);
-
-impl Body for Whole {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_none()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.as_ref().map_or(0, |bytes| bytes.len() as u64))
     }
 }

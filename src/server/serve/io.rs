@@ -2,10 +2,9 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::{Buf as _, Bytes};
-use hyper::rt::ReadBufCursor;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 /// The first bytes of a cleartext HTTP/2 connection (RFC 9113, 3.4). No HTTP/1 method is `PRI`.
@@ -79,42 +78,5 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Peeked<T> {
 
     fn is_write_vectored(&self) -> bool {
         self.io.is_write_vectored()
-    }
-}
-
-/// A tokio stream as hyper takes it. Reading copies once more, which costs nothing for the small
-/// JSON calls that come over HTTP/1.1, and needs no unsafe code.
-pub(super) struct HyperIo<T>(pub(super) T);
-
-impl<T: AsyncRead + Unpin> hyper::rt::Read for HyperIo<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        mut cursor: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let mut space = [0; 4_096];
-        let room = cursor.remaining().min(space.len());
-        let mut buf = ReadBuf::new(space.get_mut(..room).unwrap_or_default());
-        ready!(Pin::new(&mut self.0).poll_read(cx, &mut buf))?;
-        cursor.put_slice(buf.filled());
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<T: AsyncWrite + Unpin> hyper::rt::Write for HyperIo<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }

@@ -74,6 +74,11 @@ impl Batch {
         u32::try_from(text.len()).unwrap_or(u32::MAX)
     }
 
+    /// The event, when it is the only one and not text.
+    pub(crate) fn only(&self) -> Option<&Event> {
+        if self.slots.len() == 1 { self.cold.front() } else { None }
+    }
+
     /// Takes the first event out. The text it points to lives until the batch is cleared.
     pub(crate) fn next(&mut self) -> Option<EventRef<'_>> {
         Some(match self.slots.pop_front()? {

@@ -77,6 +77,12 @@ impl Mailbox {
         state.wishes
     }
 
+    /// Whether the consumer wants no more of the run.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        let wishes = self.lock().wishes;
+        wishes.cancel || wishes.gone
+    }
+
     /// The next command; to be asked for only while there is room to write it.
     pub(crate) fn take_command(&self) -> Option<Command> {
         self.lock().commands.pop_front()

@@ -1,5 +1,6 @@
 //! A run as its caller sees it: events out, answers in.
 
+mod again;
 mod batch;
 mod handlers;
 mod link;
@@ -23,6 +24,7 @@ use crate::run::{Ended, Event, EventRef};
 use batch::Batch;
 use mailbox::{Command, Wishes};
 
+pub(crate) use again::{Refused, twice};
 pub(crate) use batch::BatchLimits;
 pub(crate) use handlers::{Handlers, Host};
 pub(crate) use link::Opening;

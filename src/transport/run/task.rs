@@ -14,18 +14,22 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::error::{Blame, Error, Kind};
 use crate::run::{Event, EventRef, FLUSH_LIMIT, Flow, Output, Polled, Session};
 
+use super::again::{Refused, refusal};
 use super::batch::{Batch, BatchLimits};
 use super::handlers::{Handlers, Host, Report};
 use super::link::{Link, Opening};
 use super::mailbox::{Command, Mailbox};
 
 /// Drives one run; a future to be spawned. Dropped early (the runtime shuts down), it tells the
-/// consumer so: nobody hangs (FAULTS M77b).
+/// consumer so: nobody hangs (FAULTS M77b). Its value is a run that may be tried with another token,
+/// see [`Task::with_second_chance`].
 pub(crate) struct Task {
     /// Gone once the last event is out.
     session: Option<Session>,
     /// Everything else, apart from it so that a panic leaves the session to be saved.
     io: Io,
+    /// The run was given back: its consumer goes on waiting for another task.
+    parked: bool,
 }
 
 struct Io {
@@ -38,6 +42,11 @@ struct Io {
     handlers: Handlers,
     /// Events about to be published; empty between rounds.
     filling: Batch,
+    /// The consumer has been given something.
+    published: bool,
+    /// A refusal of the token is kept from the consumer.
+    second_chance: bool,
+    refused: Option<Refused>,
     /// As many events wait as may: nothing is decoded, so that bytes wait in the session, which
     /// then knows that it is not the service that is silent.
     full: bool,
@@ -111,23 +120,38 @@ impl Task {
             outgoing: VecDeque::new(),
             handlers,
             filling: Batch::default(),
+            published: false,
+            second_chance: false,
+            refused: None,
             full: false,
             credit: Credit::default(),
             wake_at: None,
             sleep: Box::pin(sleep_until(Instant::now())),
             sleep_at: None,
         };
-        Self { session: Some(session), io }
+        Self { session: Some(session), io, parked: false }
+    }
+
+    /// A run whose token is refused before it gave anything does not end for its consumer: the task
+    /// gives it back instead.
+    pub(crate) fn with_second_chance(mut self, chance: bool) -> Self {
+        self.io.second_chance = chance;
+        self
     }
 }
 
 impl Future for Task {
-    type Output = ();
+    type Output = Option<Refused>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { session, io } = self.get_mut();
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Refused>> {
+        let Self { session, io, parked } = self.get_mut();
         loop {
-            let Some(running) = session else { return io.leave(cx) };
+            let Some(running) = session else {
+                ready!(io.leave(cx));
+                let refused = io.refused.take();
+                *parked |= refused.is_some();
+                return Poll::Ready(refused);
+            };
             match io.round(running, cx) {
                 Again::Now => {}
                 Again::Later => return Poll::Pending,
@@ -265,6 +289,7 @@ impl Io {
     /// Hands the events over, and settles the peer's window: back goes what the consumer has taken,
     /// and what came to nothing that waits for it.
     fn publish(&mut self) {
+        self.published |= !self.filling.is_empty();
         let queue = self.mailbox.publish(&mut self.filling, &self.limits);
         self.full = queue.is_full;
         let credit = &mut self.credit;
@@ -363,7 +388,13 @@ impl Io {
             let until = Box::pin(sleep_until(Instant::now() + FLUSH_LIMIT));
             self.way = Way::Leaving(link, Farewell { finish, reset, until });
         }
-        self.mailbox.close(&mut self.filling, session.into_conversation());
+        let conversation = session.into_conversation();
+        match refusal(&self.filling, self.published).filter(|_| self.second_chance) {
+            Some(error) => {
+                self.refused = Some(Refused::new(Arc::clone(&self.mailbox), error, conversation));
+            }
+            None => self.mailbox.close(&mut self.filling, conversation),
+        }
     }
 
     /// Flushes, ends and resets, for [`FLUSH_LIMIT`] at most. The caller has its last event; only [`Run::finish`](super::Run::finish) waits for this.
@@ -406,7 +437,9 @@ impl Drop for Task {
             self.io.filling.append(&mut broken_off());
             self.io.mailbox.close(&mut self.io.filling, session.into_conversation());
         }
-        self.io.mailbox.leave();
+        if !self.parked {
+            self.io.mailbox.leave();
+        }
     }
 }
 
