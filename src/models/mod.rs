@@ -26,6 +26,8 @@ mod catalog;
 mod discovery;
 mod file;
 mod form;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzz;
 mod images;
 mod intake;
 mod json;
