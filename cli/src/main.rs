@@ -4,12 +4,14 @@
 
 mod chat;
 mod completions;
+mod connect;
 mod decode;
 mod encode;
 mod failure;
 mod image;
 mod input;
 mod interrupt;
+mod models;
 mod output;
 mod runtime;
 mod serve;
@@ -39,6 +41,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Chat(Box<chat::Args>),
+    Models(Box<models::Args>),
     Serve(serve::Args),
     Decode(decode::Args),
     Encode(Box<encode::Args>),
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> (Report, Result<(), Failure>) {
     match command {
         Command::Chat(args) => (args.report(), chat::run(&args)),
+        Command::Models(args) => (args.report(), models::run(&args)),
         Command::Serve(args) => (Report::Text, serve::run(&args)),
         Command::Decode(args) => (Report::Text, decode::run(args)),
         Command::Encode(args) => (Report::Text, encode::run(&args)),

@@ -7,36 +7,40 @@ use agentwire::Error;
 use agentwire::context::{Context, ToolCall, ToolResult};
 use agentwire::error::Kind;
 use agentwire::run::{Ended, Event, EventRef, Notice, Retry};
-use agentwire::server::serve::Server;
-use agentwire::transport::{Client, ClientBuilder, Roots, Run};
+use agentwire::transport::{Client, Run};
 use agentwire::{codec::Model, run};
 
 use super::Args;
 use super::print::Printer;
 use crate::failure::{Failure, exit, exit_of};
 use crate::interrupt::Interrupt;
+use crate::models::Known;
 use crate::output::Look;
-use crate::token;
-
-/// The variable that names the base URL.
-const ENDPOINT: &str = "AGENTWIRE_ENDPOINT";
 
 /// How often a model may be told that no tool is served here. A model that has not understood by
 /// then never will, and each round costs tokens.
 const TOOL_ROUNDS: u32 = 25;
 
 pub(super) async fn chat(args: &Args, context: Context, look: Look) -> Result<(), Failure> {
-    let interrupt = Interrupt::install()?;
-    // Dropping the server ends it, so it lives as long as the run.
-    let (client, _server) = connect(args, look).await?;
+    let mut interrupt = Interrupt::install()?;
+    let connected = args.target.connect(look).await?;
+    let known = Known::open(&connected);
+    let model = tokio::select! {
+        biased;
+        () = interrupt.wait() => return Err(Failure::Said(exit::INTERRUPTED)),
+        model = known.model(&args.model, &args.named, &context, look) => model?,
+    };
+    let client = connected.client.clone();
     let mut options = run::Options::default();
     options.deadline = args.timeout;
-    let question = Question { client, context, model: model(args), options };
+    let question = Question { client, context, model, options };
     let run = question.ask().await?;
     let printer = Printer::new(args.report(), args.show_thinking, look);
     let retry = Retry::new(args.retries.unwrap_or(0));
     let chat = Chat { question, run, printer, interrupt, interrupted: false, rounds: 0, retry };
-    chat.print_all().await
+    let result = chat.print_all().await;
+    known.close().await;
+    result
 }
 
 /// What is asked, for one attempt and the next.
@@ -52,49 +56,6 @@ impl Question {
         let ask = self.client.ask(self.context.clone()).model(self.model.clone());
         let run = ask.options(self.options.clone()).start().await;
         run.map_err(|refused| Failure::from(Error::from(refused)))
-    }
-}
-
-fn model(args: &Args) -> Model {
-    let model = Model::new(&args.model);
-    match &args.thinking {
-        // Until a table of models says more, the level goes out as it was typed.
-        Some(level) => model.parameter("effort", level),
-        None => model,
-    }
-}
-
-/// A client for the endpoint that was named, or for a server started here.
-async fn connect(args: &Args, look: Look) -> Result<(Client, Option<Server>), Failure> {
-    if args.local {
-        let server = Server::builder().bind().await?;
-        let certificate = server.certificate_pem().unwrap_or_default().to_owned();
-        let client = Client::builder()
-            .endpoint(server.url())
-            .roots(Roots::OnlyAdded)
-            .ca_pem(certificate)
-            .build()?;
-        return Ok((client, Some(server)));
-    }
-    let builder = Client::builder().allow_cleartext(args.allow_cleartext);
-    let mut builder = at_endpoint(builder, args)?;
-    if let Some(file) = &args.tls_ca {
-        builder = builder.ca_file(file);
-    }
-    let client = builder.token(token::find(args.token_file.as_deref(), look)?).build()?;
-    Ok((client, None))
-}
-
-fn at_endpoint(builder: ClientBuilder, args: &Args) -> Result<ClientBuilder, Failure> {
-    if let Some(url) = &args.endpoint {
-        return Ok(builder.endpoint(url));
-    }
-    match std::env::var(ENDPOINT) {
-        Ok(url) if !url.is_empty() => Ok(builder.endpoint(url)),
-        Ok(_) | Err(std::env::VarError::NotPresent) => Ok(builder),
-        Err(std::env::VarError::NotUnicode(_)) => {
-            Err(Failure::usage(format!("{ENDPOINT} is not a URL")))
-        }
     }
 }
 

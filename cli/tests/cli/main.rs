@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so")]
 
 mod chat;
+mod models;
 mod streams;
 mod support;
 mod usage;

@@ -43,6 +43,8 @@ pub(crate) fn agentwire<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> C
             command.env_remove(name);
         }
     }
+    // No test leaves anything in the cache of whoever runs it.
+    command.env("AGENTWIRE_CACHE_DIR", "");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

@@ -2,7 +2,7 @@
 
 use crate::support::run;
 
-const COMMANDS: [&str; 5] = ["chat", "serve", "decode", "encode", "completions"];
+const COMMANDS: [&str; 6] = ["chat", "models", "serve", "decode", "encode", "completions"];
 
 #[test]
 fn help_of_each_command_has_an_example() {
@@ -43,6 +43,12 @@ fn wrong_arguments_are_usage_errors() {
         &["chat", "--local", "--endpoint", "https://example.com", "hi"],
         &["chat", "--local", "--image", "a.png"],
         &["chat", "--token", "secret", "hi"],
+        &["chat", "--thinking", "hard", "hi"],
+        &["chat", "--param", "effort", "hi"],
+        &["models", "--local", "--endpoint", "https://example.com"],
+        &["models", "resolve"],
+        &["models", "resolve", "m", "--thinking", "hard"],
+        &["models", "map", "--json"],
         &["serve", "--listen", "nowhere"],
         &["serve", "--tls-cert", "cert.pem"],
         &["serve", "--cleartext", "--tls-cert", "cert.pem", "--tls-key", "key.pem"],
