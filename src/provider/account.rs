@@ -148,12 +148,12 @@ impl Account {
         let session = ask.session.as_deref().filter(|session| id::of_session(session).is_some());
         let shared = &self.provider.shared;
         let (lease, conversation) = self.open(session).await?;
-        let place = Place::new(Arc::clone(shared), lease);
+        let place = Place::new(Arc::clone(shared), self.key.clone(), choice.id, lease);
         let started = run.model(model).conversation(conversation).start().await;
         let run = match started {
             Ok(run) => run,
             Err(StartError { error, conversation }) => {
-                place.leave(Some(*conversation));
+                place.leave(*conversation);
                 return Err(error);
             }
         };

@@ -8,7 +8,6 @@ use tokio::time::Instant;
 
 use super::life::Step;
 use super::state::{Shared, unix_ms};
-use crate::error::Result;
 use crate::models::{CacheKey, Catalog, Policy, Roster, Ticket, remove_cache, save_cache};
 use crate::transport::Client;
 
@@ -92,7 +91,9 @@ async fn question(shared: Arc<Shared>, key: CacheKey, ticket: Ticket, client: Cl
     let listing = client.usable_models().await;
     let result = match listing {
         Ok(listing) => {
-            publish(&shared, &key, ticket, Catalog::live(listing.entries, unix_ms())).await
+            let catalog = Catalog::live(listing.entries, unix_ms());
+            publish(&shared, &key, ticket, catalog).await;
+            Ok(())
         }
         Err(error) => Err(error),
     };
@@ -102,29 +103,47 @@ async fn question(shared: Arc<Shared>, key: CacheKey, ticket: Ticket, client: Cl
     shared.lock().answered(&key, ticket, result);
 }
 
-/// Puts a list in the place of the older one, then keeps it. A disk that fails costs nothing but the
-/// next start: the list counts all the same (BEHAVIOUR 13, H34).
-async fn publish(
-    shared: &Arc<Shared>,
-    key: &CacheKey,
-    ticket: Ticket,
-    mut catalog: Catalog,
-) -> Result<()> {
+/// Puts a list in the place of the older one, then keeps it.
+async fn publish(shared: &Arc<Shared>, key: &CacheKey, ticket: Ticket, mut catalog: Catalog) {
     {
         let state = shared.lock();
         let Some(entry) = state.accounts.get(key).filter(|_| state.life.is_wanted(ticket)) else {
-            return Ok(());
+            return;
         };
         catalog.inherit(entry.roster.borrow().catalog());
         entry.roster.send_replace(Arc::new(Roster::new(catalog.clone(), Policy::Current)));
     }
-    let Some(dir) = shared.options.cache_dir.clone() else { return Ok(()) };
-    let (for_disk, keep) = (key.clone(), Arc::clone(shared));
+    keep(shared, key, catalog).await;
+}
+
+/// A run told how large the context of a model is, which the service's list does not say.
+pub(super) async fn observe(shared: &Arc<Shared>, key: &CacheKey, id: &str, tokens: u64) {
+    let catalog = {
+        let state = shared.lock();
+        let Some(entry) = state.accounts.get(key) else { return };
+        let mut catalog = entry.roster.borrow().catalog().clone();
+        let known = catalog.get(id).and_then(|entry| entry.context_window);
+        catalog.observe_window(id, u32::try_from(tokens).unwrap_or(u32::MAX));
+        if catalog.get(id).and_then(|entry| entry.context_window) == known {
+            return;
+        }
+        entry.roster.send_replace(Arc::new(Roster::new(catalog.clone(), Policy::Current)));
+        catalog
+    };
+    keep(shared, key, catalog).await;
+}
+
+/// Keeps a list for the next start. A disk that fails costs nothing else: the list counts all the same
+/// (BEHAVIOUR 13, H34).
+async fn keep(shared: &Arc<Shared>, key: &CacheKey, catalog: Catalog) {
+    let Some(dir) = shared.options.cache_dir.clone() else { return };
+    let (key, shared) = (key.clone(), Arc::clone(shared));
     let saved = tokio::task::spawn_blocking(move || {
-        let saved = save_cache(&dir, &for_disk, &catalog);
+        let saved = save_cache(&dir, &key, &catalog);
+        let state = shared.lock();
         // Signed out meanwhile: nothing of the account stays behind.
-        if !keep.lock().accounts.contains_key(&for_disk) && keep.lock().life.is_open() {
-            return remove_cache(&dir, &for_disk);
+        if state.life.is_open() && !state.accounts.contains_key(&key) {
+            return remove_cache(&dir, &key);
         }
         saved.map(drop)
     });
@@ -133,5 +152,4 @@ async fn publish(
         Ok(Err(error)) => tracing::warn!(%error, "the list of models could not be kept"),
         Err(_) => tracing::warn!("the list of models could not be kept"),
     }
-    Ok(())
 }

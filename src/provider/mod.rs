@@ -17,7 +17,7 @@
 //! println!("{} models", account.models().models().len());
 //!
 //! let ask = Ask::new("gpt-5.4").level(Level::High).session("3e1c5a90-…");
-//! let run = account.start(&ask, account.client().ask(context)).await?;
+//! let run = account.start(&ask, account.client()?.ask(context)).await?;
 //! let ended = run.finish().await;
 //! provider.dispose().await;
 //! # drop(ended);

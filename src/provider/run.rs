@@ -3,9 +3,11 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
+use super::drive;
 use super::sessions::Lease;
 use super::state::Shared;
 use crate::conversation::Conversation;
+use crate::models::CacheKey;
 use crate::run::Ended;
 use crate::transport::Run;
 
@@ -31,7 +33,12 @@ impl SessionRun {
         let Self { run, place } = self;
         place.returns();
         let (ended, conversation) = run.finish().await;
-        place.leave(Some(conversation));
+        let window = ended.as_ref().ok().and_then(|finish| finish.usage.context_limit);
+        let (shared, key, model) =
+            (Arc::clone(&place.shared), place.key.clone(), place.leave(conversation));
+        if let Some(tokens) = window {
+            drive::observe(&shared, &key, &model, tokens).await;
+        }
         ended
     }
 }
@@ -53,13 +60,16 @@ impl DerefMut for SessionRun {
 /// The place of one run among those of the provider; it is given up when this is dropped.
 pub(super) struct Place {
     shared: Arc<Shared>,
+    key: CacheKey,
+    model: String,
     lease: Lease,
     conversation: Option<Conversation>,
 }
 
 impl Place {
-    pub(super) fn new(shared: Arc<Shared>, lease: Lease) -> Self {
-        Self { shared, lease, conversation: None }
+    /// The place of a run of `model`, an id, for an account.
+    pub(super) fn new(shared: Arc<Shared>, key: CacheKey, model: String, lease: Lease) -> Self {
+        Self { shared, key, model, lease, conversation: None }
     }
 
     /// The conversation comes back in a moment.
@@ -67,8 +77,10 @@ impl Place {
         self.shared.lock().sessions.returning(self.lease);
     }
 
-    pub(super) fn leave(mut self, conversation: Option<Conversation>) {
-        self.conversation = conversation;
+    /// Brings the conversation back; gives the model.
+    pub(super) fn leave(mut self, conversation: Conversation) -> String {
+        self.conversation = Some(conversation);
+        std::mem::take(&mut self.model)
     }
 }
 

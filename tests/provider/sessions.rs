@@ -148,3 +148,25 @@ async fn c066_a_model_of_text_is_not_sent_an_image() {
     soon(provider.dispose()).await;
     assert_eq!(server.shutdown().await.requests, 2, "one list and one run");
 }
+
+#[tokio::test]
+async fn a_run_tells_how_large_the_context_is_and_that_is_kept() {
+    let script = r#"
+        models = [{ id = "composer-2.5" }]
+        [[rules]]
+        steps = [{ text = "a" }, { checkpoint = { used_tokens = 7, max_tokens = 123456 } }, { turn_end = {} }]
+    "#;
+    let (server, dir) = (serve(script).await, tempfile::tempdir().unwrap());
+    let provider = provider(Some(dir.path()));
+    let account = provider.sign_in("anna", client(&server, "tok-1"));
+    soon(account.refresh()).await.unwrap();
+    let window = || account.models().models()[0].context_window();
+    assert_eq!(window(), 200_000);
+    assert!(soon(start(&account, &ask()).await.unwrap().finish()).await.is_ok());
+    assert_eq!(window(), 123_456);
+    // The service's next list does not say it, and it stays.
+    soon(account.refresh()).await.unwrap();
+    assert_eq!(window(), 123_456);
+    let kept = cached(dir.path(), &server, "anna").unwrap();
+    assert_eq!(kept.entries[0].context_window, Some(123_456.0));
+}
