@@ -100,7 +100,7 @@ async fn question(shared: Arc<Shared>, key: CacheKey, ticket: Ticket, client: Cl
     if let Err(error) = &result {
         tracing::debug!(%error, "no list of models");
     }
-    shared.lock().answered(&key, ticket, result);
+    shared.lock().answered(&key, ticket, &result);
 }
 
 /// Puts a list in the place of the older one, then keeps it.

@@ -191,9 +191,9 @@ impl State {
     }
 
     /// A question was answered. Whoever waited for it is told.
-    pub(super) fn answered(&mut self, key: &CacheKey, ticket: Ticket, result: Result<()>) {
+    pub(super) fn answered(&mut self, key: &CacheKey, ticket: Ticket, result: &Result<()>) {
         if self.life.answered(ticket, result.as_ref().err(), now()) {
-            self.tell(key, &result);
+            self.tell(key, result);
         }
     }
 
