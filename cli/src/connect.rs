@@ -2,17 +2,14 @@
 
 use std::path::PathBuf;
 
-use agentwire::Secret;
 use agentwire::auth::Claims;
 use agentwire::server::serve::Server;
-use agentwire::transport::{Client, ClientBuilder, Endpoint, Roots};
+use agentwire::transport::{Client, Endpoint, Roots};
 
+use crate::account::{self, Place, Way};
 use crate::failure::Failure;
 use crate::output::Look;
 use crate::token;
-
-/// The variable that names the base URL.
-const ENDPOINT: &str = "AGENTWIRE_ENDPOINT";
 
 /// The arguments that say it.
 #[derive(Debug, clap::Args)]
@@ -21,9 +18,8 @@ pub(crate) struct Target {
     #[arg(long, conflicts_with_all = ["endpoint", "token_file", "tls_ca", "allow_cleartext"])]
     pub(crate) local: bool,
 
-    /// Base URL of the service [env: AGENTWIRE_ENDPOINT] [default: https://api2.cursor.sh]
-    #[arg(long, value_name = "URL")]
-    endpoint: Option<String>,
+    #[command(flatten)]
+    place: Place,
 
     /// File that holds the access token, instead of the variable AGENTWIRE_TOKEN
     #[arg(long, value_name = "FILE")]
@@ -61,46 +57,33 @@ impl Target {
                 .build()?;
             return Ok(Connected { client, account: "local".to_owned(), server: Some(server) });
         }
-        let builder = Client::builder().allow_cleartext(self.allow_cleartext);
-        let mut builder = self.at_endpoint(builder)?;
+        let mut builder = Client::builder().allow_cleartext(self.allow_cleartext);
+        if let Some(url) = account::endpoint(self.place.endpoint.as_deref())? {
+            builder = builder.endpoint(url);
+        }
         if let Some(file) = &self.tls_ca {
             builder = builder.ca_file(file);
         }
-        let token = token::find(self.token_file.as_deref(), look)?;
-        let account = account(&token);
-        Ok(Connected { client: builder.token(token).build()?, account, server: None })
+        let connected = |client, account| Connected { client, account, server: None };
+        if let Some(token) = token::find(self.token_file.as_deref(), look)? {
+            // The subject outlives the token; of a token without one the cache keeps a digest.
+            let subject = Claims::of(token.expose()).subject;
+            let account = subject.unwrap_or_else(|| token.expose().clone());
+            return Ok(connected(builder.token(token).build()?, account));
+        }
+        let (tls_ca, allow_cleartext) = (self.tls_ca.as_deref(), self.allow_cleartext);
+        let way = Way { tls_ca, allow_cleartext, ..Way::default() };
+        let stored = self.place.stored(way).await?.ok_or_else(token::missing)?;
+        let subject = stored.tokens().claims().subject;
+        let account = subject.unwrap_or_else(|| self.place.account.clone());
+        Ok(connected(builder.tokens(stored).build()?, account))
     }
 
     /// The base URL, for people; nothing when it is none.
     pub(crate) fn endpoint(&self) -> Result<Endpoint, Failure> {
-        Ok(match self.named_endpoint()? {
+        Ok(match account::endpoint(self.place.endpoint.as_deref())? {
             Some(url) => Endpoint::parse(&url)?,
             None => Endpoint::default(),
         })
     }
-
-    fn at_endpoint(&self, builder: ClientBuilder) -> Result<ClientBuilder, Failure> {
-        Ok(match self.named_endpoint()? {
-            Some(url) => builder.endpoint(url),
-            None => builder,
-        })
-    }
-
-    fn named_endpoint(&self) -> Result<Option<String>, Failure> {
-        if self.endpoint.is_some() {
-            return Ok(self.endpoint.clone());
-        }
-        match std::env::var(ENDPOINT) {
-            Ok(url) if !url.is_empty() => Ok(Some(url)),
-            Ok(_) | Err(std::env::VarError::NotPresent) => Ok(None),
-            Err(std::env::VarError::NotUnicode(_)) => {
-                Err(Failure::usage(format!("{ENDPOINT} is not a URL")))
-            }
-        }
-    }
-}
-
-/// The token's subject, which outlives the token; else the token, of which the cache keeps a digest.
-fn account(token: &Secret) -> String {
-    Claims::of(token.expose()).subject.unwrap_or_else(|| token.expose().clone())
 }

@@ -2,6 +2,7 @@
 
 #![allow(rustdoc::bare_urls, reason = "doc comments are the help texts, which are plain")]
 
+mod account;
 mod chat;
 mod completions;
 mod connect;
@@ -42,6 +43,9 @@ struct Cli {
 enum Command {
     Chat(Box<chat::Args>),
     Models(Box<models::Args>),
+    Login(account::LoginArgs),
+    Logout(account::LogoutArgs),
+    Status(account::StatusArgs),
     Serve(serve::Args),
     Decode(decode::Args),
     Encode(Box<encode::Args>),
@@ -60,6 +64,9 @@ fn run(command: Command) -> (Report, Result<(), Failure>) {
     match command {
         Command::Chat(args) => (args.report(), chat::run(&args)),
         Command::Models(args) => (args.report(), models::run(&args)),
+        Command::Login(args) => (Report::Text, account::login(&args)),
+        Command::Logout(args) => (Report::Text, account::logout(&args)),
+        Command::Status(args) => (args.report(), account::status(&args)),
         Command::Serve(args) => (Report::Text, serve::run(&args)),
         Command::Decode(args) => (Report::Text, decode::run(args)),
         Command::Encode(args) => (Report::Text, encode::run(&args)),

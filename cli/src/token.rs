@@ -16,14 +16,19 @@ pub(crate) const VARIABLE: &str = "AGENTWIRE_TOKEN";
 /// More than any bearer token; header lists of servers end at 64 KiB.
 const LIMIT: u64 = 64 << 10;
 
-/// The token of `--token-file`, else of the environment; exit code 3 when there is none.
-pub(crate) fn find(file: Option<&Path>, look: Look) -> Result<Secret, Failure> {
-    if let Some(path) = file {
-        return from_file(path, look);
+/// The token of `--token-file`, else of the environment.
+pub(crate) fn find(file: Option<&Path>, look: Look) -> Result<Option<Secret>, Failure> {
+    match file {
+        Some(path) => from_file(path, look).map(Some),
+        None => from_environment(),
     }
+}
+
+/// The token of the environment.
+pub(crate) fn from_environment() -> Result<Option<Secret>, Failure> {
     match std::env::var(VARIABLE) {
-        Ok(value) => check(&value, VARIABLE)?.ok_or_else(missing),
-        Err(std::env::VarError::NotPresent) => Err(missing()),
+        Ok(value) => check(&value, VARIABLE),
+        Err(std::env::VarError::NotPresent) => Ok(None),
         Err(std::env::VarError::NotUnicode(_)) => Err(not_a_token(VARIABLE)),
     }
 }
@@ -50,11 +55,13 @@ fn check(text: &str, source: &str) -> Result<Option<Secret>, Failure> {
     Ok(Some(Secret::from(token)))
 }
 
-fn missing() -> Failure {
+/// What is said when there is neither a token nor a sign-in; exit code 3.
+pub(crate) fn missing() -> Failure {
     Failure::NotSignedIn(unauthenticated("there is no access token for the service").with_hint(
         format!(
-            "put one into the variable {VARIABLE} or into a file named with --token-file, or try \
-             it without an account: agentwire chat --local \"hello\""
+            "sign in with `agentwire login`, put one into the variable {VARIABLE} or into a file \
+             named with --token-file, or try it without an account: agentwire chat --local \
+             \"hello\""
         ),
     ))
 }

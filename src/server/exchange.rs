@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::player::{Playbook, Player};
-use super::session::{self, Output, RUN_PATH, Refusal, RequestHead, Violation};
+use super::session::{self, Output, RUN_PATH, Refusal, RequestHead, Violation, carries};
+use super::sign_in::{Seed, SignInCall};
 use super::unary::{Unary, call_of};
 use crate::connect::Code;
-use crate::error::Error;
+use crate::error::{Error, Kind as ErrorKind};
 
 /// How long the body of a unary call may take.
 const UNARY_WITHIN: Duration = Duration::from_secs(30);
@@ -23,9 +24,11 @@ pub struct Options {
     /// The request came over HTTP/1.1: a run is refused with an empty 464, as the service's load
     /// balancer does it (PROTOCOL 1).
     pub http1: bool,
+    /// Clock and entropy of the sign-in; without them there is none.
+    pub sign_in: Option<Seed>,
 }
 
-/// One HTTP request: a run, a unary call, or a refusal.
+/// One HTTP request: a run, a unary call, a call of the sign-in, or a refusal.
 pub struct Exchange {
     playbook: Playbook,
     options: Options,
@@ -37,6 +40,7 @@ enum Kind {
     New,
     Run(Box<Player>),
     Unary(Box<Unary>),
+    SignIn(SignInCall),
     Refused(VecDeque<Output>),
 }
 
@@ -51,7 +55,13 @@ impl Exchange {
         if !matches!(self.kind, Kind::New) {
             return;
         }
-        self.kind = if head.path == RUN_PATH {
+        let sign_in = self.options.sign_in.as_ref();
+        let sign_in = sign_in.and_then(|seed| SignInCall::new(&self.playbook, seed, head, now));
+        self.kind = if let Some(call) = sign_in {
+            Kind::SignIn(call)
+        } else if let Err(refusal) = self.admit(head, now) {
+            refused(refusal)
+        } else if head.path == RUN_PATH {
             self.run(head, now)
         } else if let Some(call) = call_of(&head.path) {
             let token = self.options.session.token.as_ref();
@@ -63,6 +73,23 @@ impl Exchange {
             let error = Error::invalid("no such path").with_code(Code::Unimplemented);
             refused(Refusal::new(404, error))
         };
+    }
+
+    /// Whether a script that wants tokens of its own sign-in gets one; the token of the server is as
+    /// good, and then nothing more is looked for.
+    fn admit(&mut self, head: &RequestHead, now: Instant) -> Result<(), Refusal> {
+        let rules = &self.playbook.script().sign_in;
+        if !rules.require || (self.options.http1 && head.path == RUN_PATH) {
+            return Ok(());
+        }
+        let token = self.options.session.token.take();
+        let seed = self.options.sign_in.as_ref();
+        let ours = seed.is_some_and(|seed| self.playbook.desk().admits(head, seed, rules, now));
+        if ours || token.is_some_and(|token| carries(head, &token)) {
+            return Ok(());
+        }
+        let text = "the bearer token is missing, wrong, revoked or past its end";
+        Err(Refusal::new(401, Error::new(ErrorKind::Unauthenticated, text)))
     }
 
     fn run(&self, head: &RequestHead, now: Instant) -> Kind {
@@ -80,7 +107,7 @@ impl Exchange {
         match &mut self.kind {
             Kind::Run(player) => player.handle_body(chunk, now),
             Kind::Unary(unary) => unary.handle_body(chunk),
-            Kind::New | Kind::Refused(_) => {}
+            Kind::New | Kind::SignIn(_) | Kind::Refused(_) => {}
         }
     }
 
@@ -89,7 +116,7 @@ impl Exchange {
         match &mut self.kind {
             Kind::Run(player) => player.handle_end(now),
             Kind::Unary(unary) => unary.handle_end(now),
-            Kind::New | Kind::Refused(_) => {}
+            Kind::New | Kind::SignIn(_) | Kind::Refused(_) => {}
         }
     }
 
@@ -98,6 +125,7 @@ impl Exchange {
         match &mut self.kind {
             Kind::Run(player) => player.handle_reset(code, now),
             Kind::Unary(unary) => unary.handle_reset(),
+            Kind::SignIn(call) => call.handle_reset(),
             Kind::Refused(outputs) => outputs.clear(),
             Kind::New => {}
         }
@@ -115,6 +143,7 @@ impl Exchange {
         match &mut self.kind {
             Kind::Run(player) => player.poll_output(now),
             Kind::Unary(unary) => unary.poll_output(now),
+            Kind::SignIn(call) => call.poll_output(now),
             Kind::Refused(outputs) => outputs.pop_front().unwrap_or(Output::Wait(None)),
             Kind::New => Output::Wait(None),
         }
@@ -125,6 +154,7 @@ impl Exchange {
         match &self.kind {
             Kind::Run(player) => player.is_ended(),
             Kind::Unary(unary) => unary.is_ended(),
+            Kind::SignIn(call) => call.is_ended(),
             Kind::Refused(outputs) => outputs.is_empty(),
             Kind::New => false,
         }
@@ -166,6 +196,7 @@ impl fmt::Debug for Exchange {
             Kind::New => f.write_str("Exchange(new)"),
             Kind::Run(player) => f.debug_tuple("Exchange").field(player).finish(),
             Kind::Unary(unary) => f.debug_tuple("Exchange").field(unary).finish(),
+            Kind::SignIn(_) => f.write_str("Exchange(sign-in)"),
             Kind::Refused(_) => f.write_str("Exchange(refused)"),
         }
     }

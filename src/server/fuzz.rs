@@ -81,7 +81,7 @@ fn play<'a>(script: &Script, pieces: impl Iterator<Item = &'a [u8]>) -> Vec<Outp
     let start = Instant::now();
     let Ok(playbook) = Playbook::new(script.clone()) else { return Vec::new() };
     let session = session::Options { questions: 1_000, ..Default::default() };
-    let mut exchange = Exchange::new(playbook, Options { session, http1: false });
+    let mut exchange = Exchange::new(playbook, Options { session, ..Options::default() });
     let head = RequestHead::post(RUN_PATH, [("content-type", STREAM_TYPE)]);
     exchange.handle_head(&head, start);
     for piece in pieces {

@@ -19,10 +19,11 @@ use crate::models::Named;
   agentwire chat --image plan.png --json \"What is on this picture?\"
 
 Environment:
-  AGENTWIRE_TOKEN      access token of the service
-  AGENTWIRE_ENDPOINT   base URL, where --endpoint is not given
-  AGENTWIRE_CACHE_DIR  where lists of models are kept; empty: nowhere
-  NO_COLOR             no colours on the terminal")]
+  AGENTWIRE_TOKEN       access token of the service; without it the account of `agentwire login`
+  AGENTWIRE_ENDPOINT    base URL, where --endpoint is not given
+  AGENTWIRE_CONFIG_DIR  where sign-ins are kept
+  AGENTWIRE_CACHE_DIR   where lists of models are kept; empty: nowhere
+  NO_COLOR              no colours on the terminal")]
 pub(crate) struct Args {
     /// What to ask; `-` reads it from stdin. May be left out when --context ends with a question
     #[arg(required_unless_present = "context")]

@@ -21,9 +21,10 @@ use crate::failure::Report;
   agentwire models map --catalog catalog.json --json
 
 Environment:
-  AGENTWIRE_TOKEN      access token of the service
-  AGENTWIRE_ENDPOINT   base URL, where --endpoint is not given
-  AGENTWIRE_CACHE_DIR  where lists are kept, instead of the user's cache directory; empty: nowhere"
+  AGENTWIRE_TOKEN       access token of the service; without it the account of `agentwire login`
+  AGENTWIRE_ENDPOINT    base URL, where --endpoint is not given
+  AGENTWIRE_CONFIG_DIR  where sign-ins are kept
+  AGENTWIRE_CACHE_DIR   where lists are kept, instead of the user's cache directory; empty: nowhere"
 )]
 pub(crate) struct Args {
     #[command(subcommand)]

@@ -2,7 +2,8 @@
 
 use crate::support::run;
 
-const COMMANDS: [&str; 6] = ["chat", "models", "serve", "decode", "encode", "completions"];
+const COMMANDS: [&str; 9] =
+    ["chat", "models", "login", "logout", "status", "serve", "decode", "encode", "completions"];
 
 #[test]
 fn help_of_each_command_has_an_example() {
@@ -49,6 +50,11 @@ fn wrong_arguments_are_usage_errors() {
         &["models", "resolve"],
         &["models", "resolve", "m", "--thinking", "hard"],
         &["models", "map", "--json"],
+        &["login", "--token", "secret"],
+        &["login", "--endpoint", "http://192.0.2.1"],
+        &["login", "--web-base", "javascript:alert(1)"],
+        &["logout", "everybody"],
+        &["status", "--endpoint", "nowhere"],
         &["serve", "--listen", "nowhere"],
         &["serve", "--tls-cert", "cert.pem"],
         &["serve", "--cleartext", "--tls-cert", "cert.pem", "--tls-key", "key.pem"],

@@ -1,10 +1,11 @@
 //! A script with what must be remembered over the life of a server: how often a rule was used.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::Result;
-use crate::server::script::{Facets, Rule, Script, UnaryReply};
+use crate::server::script::{Facets, JsonReply, Rule, Script, UnaryReply};
+use crate::server::sign_in::Desk;
 
 /// A script that is being played; clones share the counts.
 #[derive(Debug, Clone)]
@@ -15,6 +16,9 @@ struct Inner {
     script: Script,
     rules: Vec<AtomicU32>,
     unary: [AtomicU32; 3],
+    poll: AtomicU32,
+    refresh: AtomicU32,
+    desk: Mutex<Desk>,
 }
 
 /// The unary calls.
@@ -33,7 +37,14 @@ impl Playbook {
     pub fn new(script: Script) -> Result<Self> {
         script.check()?;
         let rules = script.rules.iter().map(|_| AtomicU32::new(0)).collect();
-        Ok(Self(Arc::new(Inner { script, rules, unary: Default::default() })))
+        Ok(Self(Arc::new(Inner {
+            script,
+            rules,
+            unary: Default::default(),
+            poll: AtomicU32::new(0),
+            refresh: AtomicU32::new(0),
+            desk: Mutex::default(),
+        })))
     }
 
     /// The script.
@@ -57,6 +68,25 @@ impl Playbook {
             (Call::NameAgent, [_, _, used]) => (&unary.name_agent, used),
         };
         use_one(used, reply.times).then_some(reply)
+    }
+}
+
+impl Playbook {
+    /// How a poll of the sign-in is answered now; `None` is the plain way.
+    pub(in crate::server) fn poll_reply(&self) -> Option<&JsonReply> {
+        let reply = &self.0.script.sign_in.poll;
+        use_one(&self.0.poll, reply.times).then_some(reply)
+    }
+
+    /// How a refresh is answered now; `None` is the plain way.
+    pub(in crate::server) fn refresh_reply(&self) -> Option<&JsonReply> {
+        let reply = &self.0.script.sign_in.refresh;
+        use_one(&self.0.refresh, reply.times).then_some(reply)
+    }
+
+    /// The logins and tokens of this server; valid between statements, whoever panicked.
+    pub(in crate::server) fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.0.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

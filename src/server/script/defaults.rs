@@ -2,7 +2,7 @@
 
 use super::step::{Checkpoint, Condition, Say, Step, TurnEnd, UseTools};
 use super::unary::{Model, Unary};
-use super::{Rule, Script};
+use super::{Rule, Script, SignIn};
 
 /// Ids as an account sees them in 2026, with a few of each family: plain and thinking, efforts,
 /// fast ones, several makers.
@@ -51,6 +51,7 @@ impl Script {
             models: models(),
             default_model: "composer-2".into(),
             unary: Unary::default(),
+            sign_in: SignIn::default(),
         }
     }
 }

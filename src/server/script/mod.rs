@@ -24,6 +24,7 @@ mod defaults;
 mod encode;
 pub(in crate::server) mod form;
 mod rule;
+mod sign_in;
 mod step;
 mod tables;
 mod unary;
@@ -33,6 +34,7 @@ use serde::{Deserialize, Serialize};
 pub(in crate::server) use self::defaults::assistant_steps;
 pub(in crate::server) use self::encode::Case;
 pub use self::rule::{ActionKind, Facets, Rule, When};
+pub use self::sign_in::{JsonReply, SignIn};
 pub use self::step::{
     Ask, Bytes, Call, Checkpoint, Condition, ErrorStep, GetBlob, Head, Heartbeats, Repeat, Reset,
     Say, SetBlob, Status, Step, TurnEnd, UseTools, WaitEvent, WaitFor,
@@ -77,6 +79,8 @@ pub struct Script {
     pub default_model: String,
     /// Answers of the unary calls, where they are to differ from the plain ones.
     pub unary: Unary,
+    /// How the sign-in goes.
+    pub sign_in: SignIn,
 }
 
 impl Default for Script {
@@ -129,7 +133,8 @@ impl Script {
             let place = format!("rule {}", index + 1);
             check_steps(&rule.steps, &place, MAX_DEPTH, &mut budget)?;
         }
-        self.unary.check()
+        self.unary.check()?;
+        self.sign_in.check()
     }
 }
 

@@ -1,13 +1,15 @@
 //! HTTP/1.1: one small request for a connection, answered whole. A run is not possible here.
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::future::Future as _;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::{Request, Response, StatusCode};
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -15,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::http2::request_head;
 use super::{Shared, now, stop};
 use crate::http1::{HyperIo, Whole};
-use crate::server::Output;
+use crate::server::{Exchange, Output};
 
 /// How long a connection may take altogether: it carries one call.
 const WHOLE: Duration = Duration::from_secs(90);
@@ -46,7 +48,7 @@ where
     }
 }
 
-async fn answer(request: Request<Incoming>, shared: &Shared) -> Response<Whole> {
+async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Response<Answering> {
     let mut exchange = shared.exchange(true);
     let (head, mut body) = request.into_parts();
     exchange.handle_head(&request_head(&head), now());
@@ -54,6 +56,10 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> Response<Whole> 
     let mut reading = true;
     loop {
         let wake = match exchange.poll_output(now()) {
+            // The answer has begun and its end is not in sight.
+            Output::Wait(_) if answer.begun => {
+                return answer.response(Some(Rest::new(exchange, Arc::clone(shared))));
+            }
             Output::Wait(wake) => wake,
             output => {
                 if answer.take(output) {
@@ -83,7 +89,7 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> Response<Whole> 
         }
     }
     shared.record(&exchange);
-    answer.response()
+    answer.response(None)
 }
 
 /// Later than any connection lives.
@@ -94,6 +100,7 @@ fn far() -> tokio::time::Instant {
 /// An answer that is being put together.
 #[derive(Default)]
 struct Answer {
+    begun: bool,
     status: StatusCode,
     headers: http::HeaderMap,
     body: BytesMut,
@@ -104,6 +111,7 @@ impl Answer {
     fn take(&mut self, output: Output) -> bool {
         match output {
             Output::Head { status, headers } => {
+                self.begun = true;
                 self.status =
                     StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                 self.headers = super::http2::header_map(headers);
@@ -118,10 +126,77 @@ impl Answer {
         }
     }
 
-    fn response(self) -> Response<Whole> {
-        let mut response = Response::new(Whole::new(self.body.freeze()));
+    fn response(self, rest: Option<Rest>) -> Response<Answering> {
+        let mut response = Response::new(Answering { begun: Whole::new(self.body.freeze()), rest });
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
         response
+    }
+}
+
+/// A body: what was there when the answer began, then what comes.
+struct Answering {
+    begun: Whole,
+    rest: Option<Rest>,
+}
+
+/// The exchange behind a body that goes on.
+struct Rest {
+    exchange: Exchange,
+    shared: Arc<Shared>,
+    sleep: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl Rest {
+    fn new(exchange: Exchange, shared: Arc<Shared>) -> Self {
+        Self { exchange, shared, sleep: Box::pin(tokio::time::sleep_until(far())) }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Frame<Bytes>>> {
+        loop {
+            match self.exchange.poll_output(now()) {
+                Output::Send(bytes) => return Poll::Ready(Some(Frame::data(bytes))),
+                Output::End { .. } | Output::Reset(_) | Output::Cut => return Poll::Ready(None),
+                Output::Head { .. } | Output::GoAway(_) => {}
+                Output::Wait(wake) => {
+                    let wake = wake.map_or_else(far, tokio::time::Instant::from_std);
+                    self.sleep.as_mut().reset(wake);
+                    std::task::ready!(self.sleep.as_mut().poll(cx));
+                    self.exchange.handle_timeout(now());
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        self.shared.record(&self.exchange);
+    }
+}
+
+impl Body for Answering {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if !self.begun.is_end_stream() {
+            return Pin::new(&mut self.begun).poll_frame(cx);
+        }
+        match &mut self.rest {
+            Some(rest) => rest.poll_frame(cx).map(|frame| frame.map(Ok)),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.begun.is_end_stream() && self.rest.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.rest.is_some() { SizeHint::default() } else { self.begun.size_hint() }
     }
 }

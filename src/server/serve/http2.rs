@@ -272,6 +272,7 @@ pub(super) fn request_head(parts: &Parts) -> RequestHead {
     RequestHead {
         method: parts.method.as_str().to_owned(),
         path: parts.uri.path().to_owned(),
+        query: parts.uri.query().unwrap_or_default().to_owned(),
         headers: headers.collect(),
     }
 }

@@ -25,7 +25,7 @@ mod tls;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -36,8 +36,9 @@ use super::exchange;
 use super::player::Playbook;
 use super::script::Script;
 use super::session::{self, Violation};
+use super::sign_in::Seed;
 use crate::connect::Limits;
-use crate::error::NetworkFault;
+use crate::error::{Blame, Kind, NetworkFault};
 use crate::rpc::http2::Http2Config;
 use crate::secret::Secret;
 use crate::{Error, Result};
@@ -135,10 +136,11 @@ impl Builder {
         let addr = listener.local_addr().map_err(|error| cannot_listen(self.addr, &error))?;
         let session =
             session::Options { limits: self.limits, token: self.token, ..Default::default() };
+        let sign_in = Some(seed()?);
         let (stop, stopped) = watch::channel(false);
         let shared = Arc::new(Shared {
             playbook,
-            options: exchange::Options { session, http1: false },
+            options: exchange::Options { session, http1: false, sign_in },
             acceptor: identity.as_ref().map(|identity| identity.acceptor.clone()),
             handshake: self.handshake,
             http2: self.http2,
@@ -149,6 +151,19 @@ impl Builder {
         let certificate = identity.and_then(|identity| identity.certificate_pem);
         Ok(Server { addr, certificate, shared, stop, accepting })
     }
+}
+
+/// What the tokens of this server's sign-in are made from.
+fn seed() -> Result<Seed> {
+    let mut entropy = [0; 32];
+    let provider = tokio_rustls::rustls::crypto::ring::default_provider();
+    provider.secure_random.fill(&mut entropy).map_err(|_| {
+        Error::new(Kind::Rejected, "the system gives no random bytes for tokens")
+            .with_blame(Blame::Local)
+    })?;
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let unix_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    Ok(Seed { clock: (now(), unix_ms), entropy: Secret::new(entropy) })
 }
 
 fn cannot_listen(addr: SocketAddr, error: &std::io::Error) -> Error {

@@ -53,7 +53,7 @@ pub(in crate::server) fn admit(
 }
 
 /// Whether the request carries the token.
-fn carries(head: &RequestHead, token: &Secret) -> bool {
+pub(in crate::server) fn carries(head: &RequestHead, token: &Secret) -> bool {
     let Some((scheme, given)) =
         head.header("authorization").and_then(|value| value.split_once(' '))
     else {

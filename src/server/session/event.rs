@@ -16,6 +16,8 @@ pub struct RequestHead {
     pub method: String,
     /// Path without the query.
     pub path: String,
+    /// The query without its question mark; empty where there is none.
+    pub query: String,
     /// Headers in the order they came.
     pub headers: Vec<(String, String)>,
 }
@@ -28,7 +30,7 @@ impl RequestHead {
     ) -> Self {
         let headers =
             headers.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-        Self { method: "POST".into(), path: path.into(), headers }
+        Self { method: "POST".into(), path: path.into(), query: String::new(), headers }
     }
 
     /// The first header of this name (lower case).

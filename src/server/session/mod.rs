@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-pub(in crate::server) use self::admit::{Refusal, admit, error_body};
+pub(in crate::server) use self::admit::{Refusal, admit, carries, error_body};
 pub use self::event::{Event, Output, RequestHead};
 use self::ledger::Ledger;
 pub use self::ledger::{Open, Question, answer_field};
