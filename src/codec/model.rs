@@ -29,8 +29,8 @@ impl ModelForm {
 
 /// The model that is asked, as one request names it, and the other way to name it.
 ///
-/// [`crate::models::Roster::model_for`] fills in both; a model made by hand has the other way too
-/// where nothing is lost on it ([`Model::other_form`]).
+/// [`crate::models::Roster::model_for`] fills in both; for a model made by hand see
+/// [`Model::other_form`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Model {
     /// Id as the account's catalogue has it.
@@ -67,18 +67,19 @@ impl Model {
         }
     }
 
-    /// The same model in the other form, which has no other itself. Without one that was given it is
-    /// the same id in the other field; none where parameters would be lost, because the model would
-    /// then be another one than was asked for.
-    pub fn other_form(&self) -> Option<Self> {
+    /// The same model in the other form: the one that was given, else the same id in the other field.
+    /// `model_details` carries no parameters, so what only they say is lost on the way there; a model
+    /// of [`crate::models::Roster::model_for`] has its effort in that id.
+    #[must_use]
+    pub fn other_form(&self) -> Self {
         if let Some(other) = &self.other {
-            return Some(Self { other: None, ..(**other).clone() });
+            return Self { other: None, ..(**other).clone() };
         }
         let form = match self.form() {
             ModelForm::Requested => ModelForm::Details,
             ModelForm::Details | ModelForm::Auto => ModelForm::Requested,
         };
-        self.parameters.is_empty().then(|| Self { form, ..self.clone() })
+        Self { form, ..self.clone() }
     }
 
     /// The model to ask for after `error`, where that can help: the other form, when the service does
@@ -92,7 +93,7 @@ impl Model {
             Kind::Rejected => error.code() == Code::NotFound,
             _ => false,
         };
-        if unknown && !handed_out { self.other_form() } else { None }
+        (unknown && !handed_out).then(|| self.other_form())
     }
 }
 
@@ -145,28 +146,28 @@ mod tests {
     }
 
     #[test]
-    fn the_other_form_is_the_given_one_or_the_same_id_and_never_less() {
+    fn the_other_form_is_the_given_one_or_the_same_id() {
         let plain = Model { max_mode: true, ..Model::new("m") };
-        let other = plain.other_form().unwrap();
+        let other = plain.other_form();
         assert_eq!(
-            (other.form, other.id.as_str(), other.max_mode),
+            (other.form(), other.id.as_str(), other.max_mode),
             (ModelForm::Requested, "m", true)
         );
-        assert_eq!(other.other_form().unwrap().form, ModelForm::Details);
-        assert_eq!(Model::new("m").parameter("effort", "high").other_form(), None);
+        assert_eq!(other.other_form().form(), ModelForm::Details);
+        let named = Model::new("m").parameter("effort", "high");
+        assert_eq!((named.other_form().form(), &*named.other_form().id), (ModelForm::Details, "m"));
 
-        let base = Model::new("m").parameter("effort", "high");
-        let both = Model { other: Some(Box::new(base.clone())), ..Model::new("m-high") };
-        assert_eq!(both.other_form(), Some(base.clone()));
-        let back = Model { other: Some(Box::new(both)), ..base };
-        assert_eq!(back.other_form(), Some(Model::new("m-high")), "one change, not a chain");
+        let both = Model { other: Some(Box::new(named.clone())), ..Model::new("m-high") };
+        assert_eq!(both.other_form(), named);
+        let back = Model { other: Some(Box::new(both)), ..named };
+        assert_eq!(back.other_form(), Model::new("m-high"), "one change, not a chain");
     }
 
     #[test]
     fn only_a_model_not_found_before_anything_else_tries_the_other_form() {
         let model = Model::new("m");
         let unknown = Error::new(Kind::ModelNotAvailable, "no such model");
-        assert_eq!(model.after(&unknown, false), model.other_form());
+        assert_eq!(model.after(&unknown, false), Some(model.other_form()));
         let bare = Error::new(Kind::Rejected, "nothing here").with_code(Code::NotFound);
         assert!(model.after(&bare, false).is_some());
         assert_eq!(model.after(&bare.with_code(Code::Internal), false), None);

@@ -30,8 +30,7 @@ const ORDER: [&str; 4] = ["effort", "thinking", "fast", "context"];
 const PARAMETERS: usize = 16;
 
 impl Roster {
-    /// What `choice` chose, for a request, with both ways to name it where there are two
-    /// ([`Model::other_form`]).
+    /// What `choice` chose, for a request, with both ways to name it ([`Model::other_form`]).
     ///
     /// The base id goes into `requested_model` only where it may be sent: the catalog served it, or
     /// there is no authoritative one. Else the served id goes there as it is, without the parameters
@@ -64,15 +63,14 @@ impl Roster {
             max_mode: options.max_mode,
             ..Model::default()
         };
-        // Without its parameters the model would be another one than was asked for.
-        let same = options.parameters.is_empty() && blind.is_none();
-        let with = |first: Model, other: Model| Model { other: Some(Box::new(other)), ..first };
-        Ok(match options.form {
-            ModelForm::Details => with(details, requested),
-            ModelForm::Auto if same => with(details, requested),
-            _ if same => with(requested, details),
-            _ => requested,
-        })
+        let newer = match options.form {
+            ModelForm::Requested => true,
+            ModelForm::Details => false,
+            // Only the newer form carries what was asked for beside the id.
+            ModelForm::Auto => blind.is_some() || !options.parameters.is_empty(),
+        };
+        let (first, other) = if newer { (requested, details) } else { (details, requested) };
+        Ok(Model { other: Some(Box::new(other)), ..first })
     }
 }
 
@@ -157,34 +155,40 @@ mod tests {
         let roster = roster(&["a", "a-high-thinking-fast", "a-thinking-fast"]);
         let first = model(&roster, "a-thinking-fast", Level::High, &FormOptions::default());
         assert_eq!((first.form, first.id.as_str()), (ModelForm::Details, "a-high-thinking-fast"));
-        let other = first.other_form().unwrap();
+        let other = first.other_form();
         assert_eq!((other.form, other.id.as_str()), (ModelForm::Requested, "a"));
         assert_eq!(pairs(&other), [("effort", "high"), ("thinking", "true"), ("fast", "true")]);
 
         let options = FormOptions { form: ModelForm::Requested, ..FormOptions::default() };
         let newer = model(&roster, "a-thinking-fast", Level::High, &options);
         assert_eq!((newer.id.as_str(), newer.form), ("a", ModelForm::Requested));
-        assert_eq!(newer.other_form().unwrap().id, "a-high-thinking-fast");
+        assert_eq!(newer.other_form().id, "a-high-thinking-fast");
     }
 
     #[test]
     fn a_base_that_was_not_served_is_not_sent() {
         let live = roster(&["a-low", "a-high"]);
         let first = model(&live, "a", Level::High, &FormOptions::default());
-        let other = first.other_form().unwrap();
+        let other = first.other_form();
         assert_eq!((other.id.as_str(), other.parameters.len()), ("a-high", 0));
         let first = model(&estimated(), "gpt-5.4", Level::High, &FormOptions::default());
-        assert_eq!(first.other_form().unwrap().id, "gpt-5.4");
+        assert_eq!(first.other_form().id, "gpt-5.4");
     }
 
     #[test]
-    fn parameters_need_the_newer_form_and_have_no_other() {
+    fn parameters_need_the_newer_form() {
         let roster = roster(&["a", "a-high"]);
         let parameters = [("context", "1m"), ("x", "y"), ("effort", "max")];
         let parameters = parameters.map(|(n, v)| (n.to_owned(), v.to_owned())).to_vec();
         let options = FormOptions { max_mode: true, parameters, ..FormOptions::default() };
         let first = model(&roster, "a", Level::High, &options);
-        assert_eq!((first.id.as_str(), first.max_mode, first.other_form()), ("a", true, None));
+        assert_eq!(
+            (first.form, first.id.as_str(), first.max_mode),
+            (ModelForm::Requested, "a", true)
+        );
+        // The effort of the level is in the id of the other form; what only parameters say is not.
+        let other = first.other_form();
+        assert_eq!((other.id.as_str(), other.max_mode, pairs(&other)), ("a-high", true, vec![]));
         assert_eq!(pairs(&first), [("effort", "max"), ("context", "1m"), ("x", "y")]);
 
         let choice = roster.resolve("a", None).unwrap();
@@ -204,7 +208,8 @@ mod tests {
         let sent = |name, level| model(&estimated(), name, level, &FormOptions::default());
         let blind = sent("new-9", Level::High);
         assert_eq!((blind.id.as_str(), blind.form), ("new-9", ModelForm::Requested));
-        assert_eq!((pairs(&blind), blind.other_form()), (vec![("effort", "high")], None));
+        assert_eq!(pairs(&blind), [("effort", "high")]);
+        assert_eq!(blind.other_form().id, "new-9");
         assert_eq!(
             pairs(&sent("new-9-max-fast", Level::Minimal)),
             [("effort", "low"), ("fast", "true")]

@@ -49,7 +49,7 @@ impl Access {
     pub(super) async fn now(&self) -> Result<Arc<Credentials>> {
         match self {
             Self::Fixed(credentials) => Ok(Arc::clone(credentials)),
-            Self::Source { source, last } => with(last, source.token().await?),
+            Self::Source { source, last } => with(last, &source.token().await?),
         }
     }
 
@@ -61,7 +61,7 @@ impl Access {
         match (self, &refused.token) {
             (Self::Source { source, last }, Some(token)) => {
                 let other = source.instead_of(token).await?;
-                if other == *token { Ok(None) } else { with(last, other).map(Some) }
+                if other == *token { Ok(None) } else { with(last, &other).map(Some) }
             }
             _ => Ok(None),
         }
@@ -79,10 +79,10 @@ impl Access {
 }
 
 /// The credentials for `token`: the last ones, if they are for the same.
-fn with(last: &Mutex<Arc<Credentials>>, token: Secret) -> Result<Arc<Credentials>> {
+fn with(last: &Mutex<Arc<Credentials>>, token: &Secret) -> Result<Arc<Credentials>> {
     let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-    if last.token.as_ref() != Some(&token) {
-        *last = Arc::new(Credentials::new(Some(&token))?);
+    if last.token.as_ref() != Some(token) {
+        *last = Arc::new(Credentials::new(Some(token))?);
     }
     Ok(Arc::clone(&last))
 }

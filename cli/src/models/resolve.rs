@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use agentwire::codec::Model;
-use agentwire::models::Choice;
+use agentwire::models::{Choice, Level};
 use serde_json::{Map, Value, json};
 
 use super::args::ResolveArgs;
@@ -26,13 +26,13 @@ pub(super) fn run(args: &ResolveArgs) -> Result<(), Failure> {
 }
 
 fn in_words(shown: &Shown, choice: &Choice, model: &Model) -> String {
-    let other = model.other_form();
+    let other = wire(&model.other_form());
     let lines = [
         ("model", choice.model.clone()),
         ("level", choice.level.map(|level| level.to_string())),
         ("sent", Some(wire(model))),
         ("why", Some(choice.reason.to_string())),
-        ("then", other.map(|other| format!("{}, once, if that is not found", wire(&other)))),
+        ("then", Some(format!("{other}, once, if that is not found"))),
         ("models", Some(shown.origin())),
     ];
     let mut text = String::new();
@@ -59,10 +59,10 @@ fn wire(model: &Model) -> String {
 fn to_json(shown: &Shown, choice: &Choice, model: &Model) -> Value {
     let mut object = json!({
         "model": choice.model,
-        "level": choice.level.map(|level| level.as_str()),
+        "level": choice.level.map(Level::as_str),
         "sent": wire_json(model),
         "why": choice.reason.to_string(),
-        "then": model.other_form().map(|other| wire_json(&other)),
+        "then": wire_json(&model.other_form()),
         "source": shown.roster.catalog().source.as_str(),
     });
     object["age_ms"] =

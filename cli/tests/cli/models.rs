@@ -126,7 +126,11 @@ fn resolve_says_what_is_sent_and_why() {
     let sent = json_of(&run(args).expect(0));
     assert_eq!(sent["sent"]["form"], "requested_model");
     assert_eq!(sent["sent"]["parameters"], json!({"context": "1m"}));
-    assert_eq!((&sent["then"], &sent["source"]), (&Value::Null, &json!("live")));
+    assert_eq!(
+        (&sent["then"]["form"], &sent["then"]["parameters"]),
+        (&json!("model_details"), &json!({}))
+    );
+    assert_eq!(sent["source"], "live");
     let wrong = run(["models", "resolve", "--local", "composer2"]).expect(1);
     assert!(wrong.stderr.contains("near it are composer-2"), "{}", wrong.stderr);
     assert_eq!(wrong.stderr.lines().count(), 1);
