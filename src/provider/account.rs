@@ -10,7 +10,9 @@ use super::run::{Place, SessionRun};
 use super::sessions::{Lease, Opened};
 use crate::conversation::{Conversation, id};
 use crate::error::{Error, Kind, Result};
-use crate::models::{CacheKey, Catalog, FormOptions, Level, Policy, Roster, Trigger, Wanted};
+use crate::models::{
+    CacheKey, CacheNote, Catalog, FormOptions, Level, Policy, Roster, Trigger, Wanted,
+};
 use crate::run::FLUSH_LIMIT;
 use crate::transport::{Client, RunBuilder, StartError};
 
@@ -82,6 +84,11 @@ impl Account {
 
     fn look<T>(&self, see: impl FnOnce(&watch::Sender<Arc<Roster>>) -> T) -> Option<T> {
         self.provider.shared.lock().accounts.get(&self.key).map(|entry| see(&entry.roster))
+    }
+
+    /// Why the list that was kept is not used, or is old, as it was found at sign-in.
+    pub fn cache_note(&self) -> Option<CacheNote> {
+        self.provider.shared.lock().accounts.get(&self.key)?.note
     }
 
     /// Has the models asked for in the background, unless what is known is fresh: at the start of a

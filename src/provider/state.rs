@@ -14,7 +14,8 @@ use super::life::{Life, Step};
 use super::sessions::{Lease, Sessions};
 use crate::error::{Error, Kind, Result};
 use crate::models::{
-    CacheKey, Catalog, Loaded, Policy, Roster, Ticket, Trigger, Wanted, load_cache, remove_cache,
+    CacheKey, CacheNote, Catalog, Loaded, Policy, Roster, Ticket, Trigger, Wanted, load_cache,
+    remove_cache,
 };
 use crate::transport::{Client, RunHandle};
 
@@ -43,6 +44,8 @@ pub(super) struct State {
 pub(super) struct Entry {
     pub(super) client: Client,
     pub(super) roster: watch::Sender<Arc<Roster>>,
+    /// What is to be said about the list that was kept.
+    pub(super) note: Option<CacheNote>,
     waiters: Vec<Waiter>,
 }
 
@@ -93,7 +96,7 @@ impl Shared {
             let catalog =
                 loaded.catalog.unwrap_or_else(|| Catalog::estimated(Policy::Current, unix_ms()));
             let roster = watch::Sender::new(Arc::new(Roster::new(catalog, Policy::Current)));
-            let entry = Entry { client, roster, waiters: Vec::new() };
+            let entry = Entry { client, roster, note: loaded.note, waiters: Vec::new() };
             state.accounts.insert(key.clone(), entry);
             state.life.loaded(&key, age, now());
             state.life.want(&key, Trigger::Use, now());

@@ -24,7 +24,7 @@ const TOOL_ROUNDS: u32 = 25;
 pub(super) async fn chat(args: &Args, context: Context, look: Look) -> Result<(), Failure> {
     let mut interrupt = Interrupt::install()?;
     let connected = args.target.connect(look).await?;
-    let known = Known::open(&connected);
+    let known = Known::open(&connected, look);
     let model = tokio::select! {
         biased;
         () = interrupt.wait() => return Err(Failure::Said(exit::INTERRUPTED)),

@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use agentwire::codec::Model;
 use agentwire::context::Context;
-use agentwire::models::{Catalog, Choice, DiscoveryOptions, Policy, Reason, Roster, Source};
+use agentwire::models::{
+    CacheNote, Catalog, Choice, DiscoveryOptions, Policy, Reason, Roster, Source,
+};
 use agentwire::provider::{Account, Provider, ProviderOptions};
 use etcetera::BaseStrategy as _;
 
@@ -33,12 +35,17 @@ pub(crate) struct Known {
 
 impl Known {
     /// Opens the kept list of this account; the service is asked in the background where that is old.
-    pub(crate) fn open(connected: &Connected) -> Self {
+    pub(crate) fn open(connected: &Connected, look: Look) -> Self {
         let cache_dir = if connected.server.is_some() { None } else { cache_dir() };
         let discovery = DiscoveryOptions { deadline: PATIENCE, ..DiscoveryOptions::default() };
         let options = ProviderOptions { cache_dir, discovery, ..ProviderOptions::default() };
         let provider = Provider::new(options);
         let account = provider.sign_in(&connected.account, connected.client.clone());
+        match account.cache_note() {
+            // That one grows old is the course of things.
+            None | Some(CacheNote::Expired) => {}
+            Some(note) => look.remark(&note.to_string()),
+        }
         Self { provider, account }
     }
 
@@ -89,7 +96,7 @@ impl Shown {
             Err(failure) => return Err(failure),
         };
         let endpoint = connected.client.endpoint().to_string();
-        let known = Known::open(&connected);
+        let known = Known::open(&connected, look);
         let mut roster = known.account.models();
         if refresh || !roster.catalog().is_authoritative() {
             match known.account.refresh().await {

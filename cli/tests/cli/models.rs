@@ -93,7 +93,12 @@ fn a_list_is_asked_for_once_kept_and_refreshed() {
     assert_eq!(files.len(), 1);
     let text = fs::read_to_string(files[0].path()).unwrap();
     assert!(!text.contains("tok-1"), "{text}");
-    assert_eq!(service.report().requests, 3, "two lists and a run");
+    // One that is damaged is said to be that, and replaced.
+    fs::write(files[0].path(), &text[..text.len() / 2]).unwrap();
+    let done = at(&service, cache, "models", &[]).expect(0);
+    assert!(done.stderr.contains("damaged") && done.stdout().contains("gpt-9"), "{}", done.stderr);
+    assert_eq!(at(&service, cache, "models", &[]).expect(0).stderr, "");
+    assert_eq!(service.report().requests, 4, "three lists and a run");
 }
 
 #[test]
