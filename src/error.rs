@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::connect::Code;
+use crate::redact::Redactor;
 
 /// Whose fault an error is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -94,6 +95,36 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// What a person can do about an error of this kind, where nothing closer is known. `None` where
+    /// the message has to say it: what is wrong with a request, what a service's own words mean.
+    pub const fn advice(&self) -> Option<&'static str> {
+        use NetworkFault::{Alpn, Connect, Cut, Dns, GoAway, Proxy, Refused, Reset, Stalled, Tls};
+        Some(match self {
+            Self::InvalidRequest | Self::Cancelled | Self::Rejected => return None,
+            Self::Unauthenticated => "sign in again",
+            Self::PermissionDenied => "check what this account may do",
+            Self::PlanLimit => "check the plan and its usage, or choose another model",
+            Self::RateLimited { .. } => "wait before the next request",
+            Self::Overloaded { .. } => "try again later",
+            Self::PayloadTooLarge => "shorten the history, the tools or the images",
+            Self::ModelNotAvailable => "choose a model that the account's catalog lists",
+            Self::ClientOutdated => "set `client_version` to that of a current client",
+            Self::ConversationPoisoned => "a fresh conversation id may work",
+            Self::BlobMissing => "begin a new conversation with the same history",
+            Self::Network(Dns) => "check the name and the network",
+            Self::Network(Connect) => "check the address, and whether a firewall is in the way",
+            Self::Network(Proxy) => "check the proxy's address and credentials",
+            Self::Network(Tls) => "check the certificate, and this machine's clock",
+            Self::Network(Alpn) => "something on the way may only speak HTTP/1.1",
+            Self::Network(Refused | Reset(_) | GoAway(_)) => "try again",
+            Self::Network(Cut | Stalled) => "check the network, and try again",
+            Self::Protocol => "something on the way may have answered, or the service has changed",
+            Self::LimitExceeded => "raise the limit if that much is wanted",
+            Self::DeadlineExceeded => "allow more time, or try again",
+            Self::Interrupted => "what came before it stands; ask again to go on",
+        })
+    }
+
     /// A stable name in snake case, without the values inside: for logs, counters and JSON.
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -227,6 +258,19 @@ impl Error {
         self
     }
 
+    /// The same error, of which no text repeats a secret of `redactor`.
+    #[must_use]
+    pub(crate) fn cleaned(mut self, redactor: &Redactor) -> Self {
+        let clean = redactor.clean(&self.0.message);
+        if clean != self.0.message {
+            self.0.message = clean.into();
+        }
+        for (_, value) in &mut self.0.metadata {
+            *value = redactor.hide(value);
+        }
+        self
+    }
+
     /// The same error with another culprit.
     #[must_use]
     pub fn with_blame(mut self, blame: Blame) -> Self {
@@ -289,9 +333,9 @@ impl Error {
         &self.0.message
     }
 
-    /// What a person can do, where that is known.
+    /// What a person can do: what its maker knew, else [`Kind::advice`].
     pub fn hint(&self) -> Option<&str> {
-        self.0.hint.as_deref()
+        self.0.hint.as_deref().or_else(|| self.0.kind.advice())
     }
 
     /// The details of a Connect error; those that could not be read are left out (FAULTS M20).
@@ -350,7 +394,7 @@ fn defaults(kind: &Kind) -> (Blame, Code) {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.0.message, self.0.code)?;
-        if let Some(hint) = &self.0.hint {
+        if let Some(hint) = self.hint() {
             write!(f, "; {hint}")?;
         }
         Ok(())
@@ -365,7 +409,7 @@ impl fmt::Debug for Error {
             .field("blame", &self.0.blame)
             .field("code", &self.0.code)
             .field("message", &self.0.message)
-            .field("hint", &self.0.hint)
+            .field("hint", &self.hint())
             .field("http_status", &self.0.http_status)
             .field("details", &self.0.details)
             .finish_non_exhaustive()
@@ -388,6 +432,36 @@ mod tests {
         );
         assert_eq!(error.blame(), Blame::Caller);
         assert!(!error.is_retryable());
+    }
+
+    #[test]
+    fn every_kind_that_a_person_meets_says_what_to_do() {
+        use NetworkFault::{Alpn, Connect, Cut, Dns, GoAway, Proxy, Refused, Reset, Stalled, Tls};
+        let retry_after = None;
+        let faults = [Dns, Connect, Proxy, Tls, Alpn, Refused, Reset(2), GoAway(2), Cut, Stalled];
+        let kinds = faults.map(Kind::Network).into_iter().chain([
+            Kind::Unauthenticated,
+            Kind::PermissionDenied,
+            Kind::PlanLimit,
+            Kind::RateLimited { retry_after },
+            Kind::Overloaded { retry_after },
+            Kind::PayloadTooLarge,
+            Kind::ModelNotAvailable,
+            Kind::ClientOutdated,
+            Kind::ConversationPoisoned,
+            Kind::BlobMissing,
+            Kind::Protocol,
+            Kind::LimitExceeded,
+            Kind::DeadlineExceeded,
+            Kind::Interrupted,
+        ]);
+        for kind in kinds {
+            let error = Error::new(kind.clone(), "x");
+            let advice = kind.advice().expect("advice");
+            assert!(error.to_string().ends_with(&format!("; {advice}")), "{error}");
+            assert_eq!(error.with_hint("closer").hint(), Some("closer"));
+        }
+        assert_eq!(Error::invalid("x").to_string(), "x (invalid_argument)");
     }
 
     #[test]

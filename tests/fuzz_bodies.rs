@@ -81,6 +81,32 @@ proptest! {
     }
 
     #[test]
+    fn tokens_answers_and_kept_sign_ins_are_read_or_refused(
+        data in vec(any::<u8>(), 0..80),
+        claims in r#"\{("(sub|exp)":[-0-9e.]{0,8}"?[a-z|]{0,8}"?,?){0,3}\}?"#,
+        token in "[ -~]{0,20}(secret-token-123)?",
+    ) {
+        use agentwire::auth::fuzz;
+        use base64::Engine as _;
+        let payload = base64::engine::general_purpose::STANDARD.encode(&claims);
+        for text in [String::from_utf8_lossy(&data).as_ref(), &format!("a.{payload}.b"), &token] {
+            fuzz::token(text);
+        }
+        let members = format!("{{\"accessToken\":{token:?},\"refresh_token\":\"{token}\"}}");
+        for body in [&data[..], &[&[7], token.as_bytes()].concat(), &[&[0], members.as_bytes()].concat()] {
+            fuzz::answer(body);
+        }
+        let kept = format!(
+            "{{\"version\":1,\"endpoint\":\"https://api.example\",\"account\":\"default\",\
+             \"receivedAt\":{},\"accessToken\":{token:?},\"refreshToken\":\"r\"}}",
+            claims.len() * 7_777
+        );
+        for text in [&data[..], token.as_bytes(), kept.as_bytes(), members.as_bytes()] {
+            fuzz::kept(text);
+        }
+    }
+
+    #[test]
     fn kept_conversations_are_read_or_refused(data in vec(any::<u8>(), 0..80)) {
         agentwire::conversation::fuzz::state(&data);
         agentwire::conversation::fuzz::state(&[&[0x08, 1][..], &data].concat());

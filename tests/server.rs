@@ -18,6 +18,8 @@ mod player;
 mod script;
 #[path = "server/session.rs"]
 mod session;
+#[path = "server/sign_in.rs"]
+mod sign_in;
 #[path = "server/sockets.rs"]
 mod sockets;
 #[path = "server/unary.rs"]

@@ -189,6 +189,11 @@ mod tests {
     use super::super::{ENTROPY, Pkce};
     use super::*;
 
+    #[allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
     fn options(first_ms: u64) -> PollOptions {
         PollOptions { first_delay: Duration::from_millis(first_ms), ..PollOptions::default() }
     }
@@ -200,7 +205,7 @@ mod tests {
         secrets: &[&str],
         answers: &[(u16, &str)],
     ) -> (Vec<u64>, PollStep) {
-        let mut now = Instant::now();
+        let mut now = start();
         let mut poll = Poll::new(options, Redactor::new(secrets.iter().copied()), now);
         let (mut pauses, mut answers, mut asking) = (Vec::new(), answers.iter().cycle(), false);
         loop {
@@ -309,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_service_may_ask_for_a_longer_pause_and_a_cancel_is_final() {
-        let mut now = Instant::now();
+        let mut now = start();
         let mut poll = Poll::new(options(10), Redactor::default(), now);
         let mut busy = answer(429, "");
         for (asked, pause) in [("7", 7_000), ("9999", 60_000)] {

@@ -45,7 +45,7 @@ pub fn stated_error(stated: Stated, at: &Circumstances) -> Error {
 pub fn refine(error: Error, at: &Circumstances) -> Error {
     let evidence = Evidence::gather(&error);
     let kind = kind(error.code(), &evidence, at);
-    let hint = hint(&kind, error.code());
+    let hint = hint(&kind, error.code(), at.retry_after);
     let blame = blame(&kind);
     let error = error.with_kind(kind).with_blame(blame);
     match hint {
@@ -230,17 +230,27 @@ fn exhausted(evidence: &Evidence, at: &Circumstances) -> Kind {
     }
 }
 
-/// What a person can do about an error of this kind.
-fn hint(kind: &Kind, code: Code) -> Option<&'static str> {
-    match kind {
-        Kind::Unauthenticated => Some("sign in again"),
-        Kind::ClientOutdated => Some("set `client_version` to that of a current client"),
-        Kind::PermissionDenied => Some(HINT_VERSION),
-        Kind::ModelNotAvailable => Some("choose a model that the account's catalog lists"),
-        Kind::PayloadTooLarge => Some("shorten the history, the tools or the images"),
-        Kind::ConversationPoisoned => Some("a fresh conversation id may work"),
-        _ if code == Code::ResourceExhausted => Some(HINT_VERSION),
+/// What a person can do, where more is known than the kind: how long to wait, and that the version
+/// may be to blame where the code is one that an outdated client gets (PROTOCOL 1).
+fn hint(kind: &Kind, code: Code, retry_after: Option<Duration>) -> Option<String> {
+    let wait = match (kind, retry_after) {
+        (Kind::RateLimited { .. } | Kind::Overloaded { .. }, Some(wait)) => {
+            Some(format!("try again in {} s", wait.as_secs().max(1)))
+        }
         _ => None,
+    };
+    let version = match kind {
+        Kind::PermissionDenied => return Some(HINT_VERSION.to_owned()),
+        Kind::PlanLimit | Kind::RateLimited { .. } | Kind::Rejected => {
+            code == Code::ResourceExhausted
+        }
+        _ => false,
+    };
+    match (wait, kind.advice()) {
+        (Some(wait), _) if version => Some(format!("{wait}; {HINT_VERSION}")),
+        (None, Some(advice)) if version => Some(format!("{advice}; {HINT_VERSION}")),
+        (None, None) if version => Some(HINT_VERSION.to_owned()),
+        (wait, _) => wait,
     }
 }
 

@@ -52,7 +52,10 @@ impl EndStream {
         let malformed = || Error::protocol("the end-stream message is not a JSON object");
         let text = simdutf8::basic::from_utf8(payload).map_err(|_| malformed())?;
         let members = Members::parse(text).ok_or_else(malformed)?;
-        let metadata = members.get("metadata").map_or_else(Vec::new, parse_metadata);
+        let metadata: Vec<_> = members.get("metadata").map_or_else(Vec::new, |raw| {
+            let pairs = parse_metadata(raw).into_iter();
+            pairs.map(|(name, value)| (redactor.hide(&name), redactor.hide(&value))).collect()
+        });
         let error = members.get("error").map(|raw| {
             let stated = Stated::parse(raw, redactor).unwrap_or_else(|| Stated {
                 message: string(raw).map(|text| redactor.clean(&text)),

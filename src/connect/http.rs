@@ -37,7 +37,8 @@ pub fn error_from_http(
     stated.message = Some(said.unwrap_or_else(|| describe(status, headers, &text, redactor)));
     let error = classify::stated_error(stated, &at).with_http_status(status);
     let error = if is_stated { error } else { by_status(error, status, &at) };
-    error.with_metadata(headers.to_vec())
+    let hidden = headers.iter().map(|(name, value)| (name.clone(), redactor.hide(value)));
+    error.with_metadata(hidden.collect())
 }
 
 /// What a status says beyond its Connect code, where the body stated nothing.

@@ -476,6 +476,13 @@ impl Core {
         self.finish(Err(error), Farewell::Reset);
     }
 
+    /// Takes secrets out of a head before a value of it is cut for an error (FAULTS M88).
+    pub(super) fn hide_secrets(&self, head: &mut Head) {
+        for (_, value) in &mut head.headers {
+            *value = self.redactor.hide(value);
+        }
+    }
+
     /// We stop although the service works: it is told so.
     fn give_up(&mut self, error: Error) {
         self.finish(Err(error), Farewell::Tell);
@@ -486,6 +493,7 @@ impl Core {
     }
 
     fn finish(&mut self, end: Ended, farewell: Farewell) {
+        let end = end.map_err(|error| error.cleaned(&self.redactor));
         if self.is_over() {
             return;
         }

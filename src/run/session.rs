@@ -76,10 +76,11 @@ impl Session {
     }
 
     /// The response head arrived.
-    pub fn handle_head(&mut self, head: Head, now: Instant) {
+    pub fn handle_head(&mut self, mut head: Head, now: Instant) {
         if !self.core.is_opening() {
             return;
         }
+        self.core.hide_secrets(&mut head);
         self.core.heard(now);
         match check_head(&head) {
             Ok(compression) => {

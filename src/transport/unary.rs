@@ -138,7 +138,8 @@ impl Client {
             ..CallOptions::default()
         };
         let call = Call::new(path).with_prepared(headers).with_options(options);
-        client.unary(call, request).await.result
+        let reply = client.unary(call, request).await;
+        reply.result.map_err(|error| error.cleaned(&credentials.redactor))
     }
 }
 

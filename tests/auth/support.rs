@@ -39,9 +39,12 @@ pub(crate) fn quick() -> PollOptions {
     options
 }
 
+/// Whether an error is the one that was to come.
+pub(crate) type Check = fn(&Error) -> bool;
+
 /// The faults of an answer, as members of `[sign_in.poll]` or `[sign_in.refresh]`: what is said, and
 /// what it has to end in.
-pub(crate) fn faults(trap: &str) -> Vec<(String, fn(&Error) -> bool)> {
+pub(crate) fn faults(trap: &str) -> Vec<(String, Check)> {
     fn stalled(error: &Error) -> bool {
         *error.kind() == Kind::Network(NetworkFault::Stalled)
     }

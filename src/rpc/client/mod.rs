@@ -24,11 +24,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request};
 use tokio::time::Instant;
 
-use super::head::Shape;
+use super::head::{Shape, check_answer};
 use super::http2::{BodyReceiver, ClientConnection, OpenStream};
 use super::message::{BodyError, read_all};
 use super::{Gzip, Metadata, Reply, header, timeout};
-use crate::connect::{Limits, MAX_ERROR_BODY, error_from_http, gzip};
+use crate::connect::{Compression, Limits, MAX_ERROR_BODY, error_from_http, gzip};
 use crate::error::Kind;
 use crate::redact::Redactor;
 use crate::{Error, Result};
@@ -245,4 +245,24 @@ async fn http_error(
             .map_or_else(|_| Vec::new(), |()| plain);
     }
     error_from_http(status, &header::metadata(headers), &raw, redactor, SystemTime::now())
+}
+
+/// Judges the head of an answer; an error repeats no secret, not even a part of one.
+fn check_answer_of(
+    shape: Shape,
+    headers: &HeaderMap,
+    options: &CallOptions,
+) -> Result<Compression> {
+    check_answer(shape, headers, options.accept_gzip).or_else(|error| {
+        let mut hidden = HeaderMap::new();
+        for (name, value) in headers {
+            let value = options.redactor.hide(&String::from_utf8_lossy(value.as_bytes()));
+            if let Ok(value) = value.parse() {
+                hidden.append(name, value);
+            }
+        }
+        // What was wrong stays wrong; if it did not, the words would still be ours to hide.
+        check_answer(shape, &hidden, options.accept_gzip)
+            .and_then(|_| Err(error.cleaned(&options.redactor)))
+    })
 }

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
-use super::{Call, CallOptions, Deadline, RpcClient, http_error};
+use super::{Call, CallOptions, Deadline, RpcClient, check_answer_of, http_error};
 use crate::connect::{Code, Decoder};
-use crate::rpc::head::{Shape, check_answer};
+use crate::rpc::head::Shape;
 use crate::rpc::http2::{BodyReceiver, BodySender, OpenStream};
 use crate::rpc::message::{Item, Messages, envelope};
 use crate::rpc::{Gzip, Metadata, header};
@@ -211,7 +211,7 @@ impl CallReceiver {
             let error = http_error(status, &head.headers, body, &self.options.redactor).await;
             return Err(error);
         }
-        let compression = check_answer(Shape::Stream, &head.headers, self.options.accept_gzip)?;
+        let compression = check_answer_of(Shape::Stream, &head.headers, &self.options)?;
         let decoder = Decoder::new(self.options.limits, compression);
         Ok(decoder.with_redactor(self.options.redactor.clone()))
     }

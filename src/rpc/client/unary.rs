@@ -4,9 +4,9 @@ use std::future::pending;
 
 use bytes::Bytes;
 
-use super::{Call, CallOptions, Deadline, RpcClient, http_error};
+use super::{Call, CallOptions, Deadline, RpcClient, check_answer_of, http_error};
 use crate::connect::{Compression, Decoder, Envelope, gzip};
-use crate::rpc::head::{Shape, check_answer};
+use crate::rpc::head::Shape;
 use crate::rpc::http2::{BodyReceiver, BodySender, OpenStream, SendError};
 use crate::rpc::message::{BodyError, read_all, too_long};
 use crate::rpc::{Reply, header};
@@ -51,10 +51,10 @@ async fn read(body: &mut BodyReceiver, options: &CallOptions, reply: &mut Reply)
         let error = http_error(status, &head.headers, body, &options.redactor).await;
         return Err(error);
     }
-    let shape = match (check_answer(Shape::Unary, &head.headers, options.accept_gzip), options) {
+    let shape = match (check_answer_of(Shape::Unary, &head.headers, options), options) {
         // The documented fallback also takes the content type of a stream.
         (Err(_), CallOptions { accept_enveloped: true, .. }) => {
-            check_answer(Shape::Stream, &head.headers, options.accept_gzip)
+            check_answer_of(Shape::Stream, &head.headers, options)
                 .map(|compression| (Shape::Stream, compression))
         }
         (checked, _) => checked.map(|compression| (Shape::Unary, compression)),

@@ -234,9 +234,7 @@ impl Link {
 
 /// What the loss means to a caller; the peer's words in it may repeat the token (FAULTS M88).
 fn cleaned(lost: Lost, redactor: &Redactor) -> Error {
-    let error = Error::from(lost);
-    let clean = redactor.clean(error.message());
-    if clean == error.message() { error } else { error.with_message(clean) }
+    Error::from(lost).cleaned(redactor)
 }
 
 /// The head as the session takes it. A value that is not text is shown as far as it is.
