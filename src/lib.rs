@@ -112,6 +112,8 @@ pub mod ids;
 pub mod inspect;
 pub mod models;
 pub mod proto;
+#[cfg(feature = "client")]
+pub mod provider;
 pub mod redact;
 #[cfg(feature = "net")]
 pub mod rpc;

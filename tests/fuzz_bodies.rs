@@ -111,4 +111,41 @@ proptest! {
         agentwire::conversation::fuzz::state(&data);
         agentwire::conversation::fuzz::state(&[&[0x08, 1][..], &data].concat());
     }
+
+    #[test]
+    fn catalogs_put_nothing_else_on_the_wire(
+        ids in vec("[a-c.-]{0,3}(-(none|low|high|max|thinking|fast)){0,3}", 0..12),
+        text in r#"[\[\]{}:,"0-9a-z.eE+-]{0,40}"#,
+    ) {
+        use agentwire::models::fuzz::{cache, catalog};
+        let models: Vec<_> = ids.iter().map(|id| serde_json::json!({"id": id, "name": text})).collect();
+        catalog(serde_json::json!(models).to_string().as_bytes());
+        catalog(text.as_bytes());
+        cache(text.as_bytes());
+    }
+
+    #[test]
+    fn cache_files_are_kept_as_they_were(
+        ids in vec("[a-c./-]{0,4}", 0..6),
+        number in any::<f64>(),
+        flag in any::<Option<bool>>(),
+    ) {
+        let key = agentwire::models::CacheKey::new("a", "https://example.invalid");
+        let entries = ids.into_iter().map(|id| agentwire::models::Entry {
+            context_window: Some(number),
+            max_tokens: Some(number.abs()),
+            supports_thinking: flag,
+            ..agentwire::models::Entry::new(id)
+        });
+        let catalog = agentwire::models::Catalog::live(entries.collect(), 7);
+        if let Some(text) = agentwire::models::encode_cache(&catalog, &key) {
+            agentwire::models::fuzz::cache(text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn lists_of_models_are_read_or_refused(data in vec(any::<u8>(), 0..80), body in body()) {
+        agentwire::models::fuzz::listing(&data);
+        agentwire::models::fuzz::listing(&body);
+    }
 }

@@ -5,12 +5,14 @@
 mod account;
 mod chat;
 mod completions;
+mod connect;
 mod decode;
 mod encode;
 mod failure;
 mod image;
 mod input;
 mod interrupt;
+mod models;
 mod output;
 mod runtime;
 mod serve;
@@ -40,6 +42,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Chat(Box<chat::Args>),
+    Models(Box<models::Args>),
     Login(account::LoginArgs),
     Logout(account::LogoutArgs),
     Status(account::StatusArgs),
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> (Report, Result<(), Failure>) {
     match command {
         Command::Chat(args) => (args.report(), chat::run(&args)),
+        Command::Models(args) => (args.report(), models::run(&args)),
         Command::Login(args) => (Report::Text, account::login(&args)),
         Command::Logout(args) => (Report::Text, account::logout(&args)),
         Command::Status(args) => (args.report(), account::status(&args)),

@@ -38,6 +38,7 @@ fn seeds(vectors: &Path) -> Result<Vec<(&'static str, Seeds)>> {
         ("session_split", streams.iter().map(|body| with_cuts(body)).collect()),
         ("end_stream", inputs(vectors, "end-stream.json", "input")?),
         ("redaction", inputs(vectors, "redaction.json", "text")?),
+        ("models_catalog", catalogs(vectors)?),
     ])
 }
 
@@ -69,6 +70,13 @@ fn streams(vectors: &Path, messages: &Seeds) -> Result<Seeds> {
         seeds.push(bytes);
     }
     Ok(seeds)
+}
+
+/// Catalogs as JSON.
+fn catalogs(vectors: &Path) -> Result<Seeds> {
+    let cases = load(vectors.join("model-catalogs.json"))?;
+    let cases = cases.as_array().into_iter().flatten();
+    Ok(cases.map(|case| case["catalog"].to_string().into_bytes()).collect())
 }
 
 fn inputs(vectors: &Path, file: &str, member: &str) -> Result<Seeds> {

@@ -11,6 +11,7 @@ pub mod fuzz;
 pub mod hot;
 pub mod image;
 pub(crate) mod json;
+pub(crate) mod model;
 pub(crate) mod prompt;
 pub mod reply;
 pub mod request;
@@ -18,7 +19,8 @@ pub(crate) mod tools;
 pub(crate) mod turn;
 pub mod value;
 
-pub use request::{Action, History, Model, ModelForm, Naming, PromptRoutes, RunRequest};
+pub use model::{Model, ModelForm};
+pub use request::{Action, History, Naming, PromptRoutes, RunRequest};
 pub use tools::ToolContext;
 
 /// Whose behaviour to show where ours differs from the reference's on purpose.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::back::Back;
+use super::model::Model;
 use crate::context::Context;
 use crate::error::{Error, Result};
 
@@ -50,71 +50,6 @@ impl Naming {
             provider_identifier: "pi".into(),
             image_path_prefix: "/atomic/inline-images/".into(),
         }
-    }
-}
-
-/// Which of its two fields names the model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
-pub enum ModelForm {
-    /// `requested_model` when there are parameters, else `model_details`.
-    #[default]
-    Auto,
-    /// `model_details`, the older form; parameters are not sent.
-    Details,
-    /// `requested_model`, the newer form.
-    Requested,
-}
-
-impl ModelForm {
-    /// The other form: what a `not_found` before anything was emitted falls back to, once.
-    #[must_use]
-    pub fn other(self, model: &Model) -> Self {
-        match model.form() {
-            Self::Requested => Self::Details,
-            Self::Details | Self::Auto => Self::Requested,
-        }
-    }
-}
-
-/// The model that is asked.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Model {
-    /// Id as the account's catalogue has it.
-    pub id: String,
-    /// Which field names it.
-    pub form: ModelForm,
-    /// Max mode; left out when false.
-    pub max_mode: bool,
-    /// Parameters of `requested_model` in order, for instance `effort` with a level.
-    pub parameters: Vec<(String, String)>,
-}
-
-impl Model {
-    /// A model by its id alone.
-    pub fn new(id: impl Into<String>) -> Self {
-        Self { id: id.into(), ..Self::default() }
-    }
-
-    /// The same model with a parameter.
-    #[must_use]
-    pub fn parameter(mut self, id: impl Into<String>, value: impl Into<String>) -> Self {
-        self.parameters.push((id.into(), value.into()));
-        self
-    }
-
-    /// The form that is sent: never [`ModelForm::Auto`].
-    pub fn form(&self) -> ModelForm {
-        match self.form {
-            ModelForm::Auto if self.parameters.is_empty() => ModelForm::Details,
-            ModelForm::Auto => ModelForm::Requested,
-            form => form,
-        }
-    }
-}
-
-impl From<&str> for Model {
-    fn from(id: &str) -> Self {
-        Self::new(id)
     }
 }
 
@@ -179,6 +114,7 @@ impl RunRequest {
     /// `InvalidRequest` that names the id, never its value (FAULTS M87).
     pub fn check_ids(&self) -> Result<()> {
         check_id("model id", &self.model.id)?;
+        self.model.other.as_ref().map_or(Ok(()), |other| check_id("model id", &other.id))?;
         check_id("request id", &self.request_id)?;
         self.conversation_id.as_deref().map_or(Ok(()), |id| check_id("conversation id", id))
     }
@@ -195,36 +131,6 @@ pub(crate) fn check_id(what: &str, id: &str) -> Result<()> {
         )));
     }
     Ok(())
-}
-
-/// Writes `requested_model` as this field, when that is the form.
-pub(crate) fn requested_model(out: &mut Back, field: u32, model: &Model) {
-    if model.form() != ModelForm::Requested {
-        return;
-    }
-    let mark = out.len();
-    for (id, value) in model.parameters.iter().rev() {
-        out.message(3, |out| {
-            out.text_unless_empty(2, value);
-            out.text_unless_empty(1, id);
-        });
-    }
-    out.uint_unless_zero(2, u64::from(model.max_mode));
-    out.text(1, &model.id);
-    out.wrap(field, mark);
-}
-
-/// Writes `model_details` as this field, when that is the form (BEHAVIOUR 3.1).
-pub(crate) fn model_details(out: &mut Back, field: u32, model: &Model) {
-    if model.form() != ModelForm::Details {
-        return;
-    }
-    let mark = out.len();
-    out.uint_unless_zero(7, u64::from(model.max_mode));
-    for name in [4, 3, 1] {
-        out.text(name, &model.id);
-    }
-    out.wrap(field, mark);
 }
 
 #[cfg(test)]
@@ -254,15 +160,5 @@ mod tests {
                 assert!(error.to_string().len() < 200);
             }
         }
-    }
-
-    #[test]
-    fn the_form_follows_from_the_parameters() {
-        let plain = Model::new("m");
-        assert_eq!(plain.form(), ModelForm::Details);
-        assert_eq!(plain.form.other(&plain), ModelForm::Requested);
-        let effort = Model::new("m").parameter("effort", "high");
-        assert_eq!(effort.form(), ModelForm::Requested);
-        assert_eq!(effort.form.other(&effort), ModelForm::Details);
     }
 }

@@ -17,7 +17,7 @@ use super::turns::{Style, Turn};
 use super::{CallIds, Conversation, same};
 use crate::codec::back::Back;
 use crate::codec::json::Keys;
-use crate::codec::request::{model_details, requested_model};
+use crate::codec::model::{model_details, requested_model};
 use crate::codec::turn::{
     self, Ids, UserMessage, derive, selected_context, state_tail, user_images, user_text,
     uuid_shaped,

@@ -13,8 +13,8 @@ use super::turns::{Style, Turn};
 use crate::codec::back::Back;
 use crate::codec::image;
 use crate::codec::json::{self, Keys};
+use crate::codec::model::{model_details, requested_model};
 use crate::codec::prompt::reference_system;
-use crate::codec::request::{model_details, requested_model};
 use crate::codec::turn::{
     self, Ids, UserMessage, joined, selected_context, state_tail, user_images, user_text,
 };

@@ -209,6 +209,11 @@ impl Discovery {
         self.aborts.extend(self.accounts.drain(..).filter_map(|account| account.state.ticket()));
     }
 
+    /// Whether this question is under way: not answered, not given up.
+    pub fn is_open(&self, ticket: Ticket) -> bool {
+        self.accounts.iter().any(|account| account.state.ticket() == Some(ticket))
+    }
+
     /// Whether a question is under way.
     pub fn is_asking(&self) -> bool {
         self.accounts.iter().any(|account| account.state.ticket().is_some())

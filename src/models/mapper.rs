@@ -24,7 +24,8 @@ pub struct Model {
     pub estimated: bool,
     /// Whether the model reasons.
     pub reasoning: bool,
-    /// Whether the model takes images beside text.
+    /// Whether the model takes images beside text. False also where nobody knows it
+    /// ([`Model::refuses_images`]).
     pub images: bool,
     /// What each level stands for; none when no variant carries an effort.
     pub levels: Option<LevelMap>,
@@ -32,6 +33,7 @@ pub struct Model {
     pub variants: Vec<String>,
     /// Where the context window is from.
     pub window_source: LimitSource,
+    pub(super) known_family: bool,
     pub(super) context_window: f64,
     pub(super) max_tokens: f64,
 }
@@ -45,6 +47,11 @@ impl Model {
     /// Output limit in tokens.
     pub fn max_tokens(&self) -> u64 {
         self.max_tokens as u64
+    }
+
+    /// Whether it is known that the model takes text only: its family is in the table.
+    pub fn refuses_images(&self) -> bool {
+        self.known_family && !self.images
     }
 
     /// The name, with ` (estimated)` behind it where the catalog is (BEHAVIOUR 8.2).
@@ -141,6 +148,7 @@ impl Group<'_> {
             levels: self.levels(policy),
             variants: self.members.iter().map(|(variant, _)| variant.id.to_owned()).collect(),
             window_source: self.window_source(),
+            known_family: known::family(self.base).is_some(),
             context_window,
             max_tokens,
             id,

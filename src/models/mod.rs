@@ -26,6 +26,9 @@ mod catalog;
 mod discovery;
 mod file;
 mod form;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzz;
+mod images;
 mod intake;
 mod json;
 mod known;
@@ -44,7 +47,7 @@ pub use cache::{
 pub use catalog::{Catalog, Entry, Source};
 pub use discovery::{Discovery, DiscoveryOptions, Outcome, Step, Ticket, Trigger, Wanted};
 pub use file::{load_cache, remove_cache, save_cache};
-pub use form::{Form, FormOptions, WireForms, WireModel};
+pub use form::FormOptions;
 pub use intake::{Dropped, IntakeLimits, MAX_ID_BYTES, is_sendable};
 pub use json::{map_json, provider_json};
 pub use known::{DEFAULT_CONTEXT, DEFAULT_OUTPUT, LimitSource};

@@ -2,8 +2,8 @@
 
 use agentwire::connect::{Limits, put_envelope};
 use agentwire::models::{
-    CacheKey, CacheOptions, Catalog, Entry, IntakeLimits, Level, Policy, Roster, decode_cache,
-    decode_listing, is_sendable,
+    CacheKey, CacheOptions, Catalog, Entry, FormOptions, IntakeLimits, Level, Policy, Roster,
+    decode_cache, decode_listing, is_sendable,
 };
 use agentwire::redact::Redactor;
 use proptest::collection::vec;
@@ -71,6 +71,10 @@ fn only_served_ids_go_out(entries: Vec<Entry>) {
                 let served = roster.catalog().get(&choice.id).is_some();
                 assert!(served, "{name} at {level:?} became {}", choice.id);
                 assert!(model.variants.contains(&choice.id), "{name} became another model's");
+                let sent = roster.model_for(&choice, &FormOptions::default()).unwrap();
+                for form in [sent.other_form(), sent] {
+                    assert!(roster.serves(&form.id), "{name} at {level:?} went out as {}", form.id);
+                }
             }
         }
         for (level, id) in model.levels.iter().flat_map(agentwire::models::LevelMap::supported) {

@@ -1,6 +1,6 @@
 //! Which failures are tried again, when, and with what request.
 
-use agentwire::codec::{History, ModelForm};
+use agentwire::codec::History;
 use agentwire::connect::Code;
 use agentwire::conversation::Conversation;
 use agentwire::error::{Kind, NetworkFault};
@@ -278,7 +278,6 @@ fn a_model_that_is_named_by_parameters_falls_back_to_its_id() {
     rig.assert_complete();
     let forms = [0, 1].map(|n| rig.requests[n].1.model_details.is_some());
     assert_eq!(forms, [false, true]);
-    assert_eq!(ModelForm::Requested.other(&request().model), ModelForm::Requested);
 }
 
 #[test]

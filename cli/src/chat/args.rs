@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::account::Place;
+use crate::connect::Target;
 use crate::failure::Report;
+use crate::models::Named;
 
 /// Stream a model's answer to stdout.
 ///
@@ -21,26 +22,22 @@ Environment:
   AGENTWIRE_TOKEN       access token of the service; without it the account of `agentwire login`
   AGENTWIRE_ENDPOINT    base URL, where --endpoint is not given
   AGENTWIRE_CONFIG_DIR  where sign-ins are kept
+  AGENTWIRE_CACHE_DIR   where lists of models are kept; empty: nowhere
   NO_COLOR              no colours on the terminal")]
 pub(crate) struct Args {
     /// What to ask; `-` reads it from stdin. May be left out when --context ends with a question
     #[arg(required_unless_present = "context")]
     pub(super) prompt: Option<String>,
 
-    /// Start a server inside this process and talk to it: no account, no network
-    #[arg(long, conflicts_with_all = ["endpoint", "token_file", "tls_ca", "allow_cleartext"])]
-    pub(super) local: bool,
+    #[command(flatten)]
+    pub(super) target: Target,
+
+    /// Model, as `agentwire models` lists it
+    #[arg(long, value_name = "MODEL", default_value = "composer-2")]
+    pub(super) model: String,
 
     #[command(flatten)]
-    pub(super) place: Place,
-
-    /// File that holds the access token, instead of the variable AGENTWIRE_TOKEN
-    #[arg(long, value_name = "FILE")]
-    pub(super) token_file: Option<PathBuf>,
-
-    /// Model id
-    #[arg(long, value_name = "ID", default_value = "composer-2")]
-    pub(super) model: String,
+    pub(super) named: Named,
 
     /// System prompt; `@FILE` reads it from a file
     #[arg(long, value_name = "TEXT|@FILE")]
@@ -54,10 +51,6 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(super) context: Option<PathBuf>,
 
-    /// How much the model should think, in its own words, for instance `high`
-    #[arg(long, value_name = "LEVEL")]
-    pub(super) thinking: Option<String>,
-
     /// Show the model's reasoning (on stderr, or as `thinking` lines with --json)
     #[arg(long)]
     pub(super) show_thinking: bool,
@@ -69,14 +62,6 @@ pub(crate) struct Args {
     /// Attempts after the first when the way to the service fails; 0 is one attempt [default: 10]
     #[arg(long, value_name = "N")]
     pub(super) retries: Option<u32>,
-
-    /// Further root certificate(s) to trust, PEM
-    #[arg(long, value_name = "FILE")]
-    pub(super) tls_ca: Option<PathBuf>,
-
-    /// Allow an http:// endpoint beyond this machine: the token then travels in clear
-    #[arg(long)]
-    pub(super) allow_cleartext: bool,
 
     /// Print one JSON object a line (docs/CLI.md)
     #[arg(long)]

@@ -3,73 +3,43 @@
 use agentwire::Error;
 use agentwire::context::{Context, ToolCall, ToolResult};
 use agentwire::error::Kind;
+use agentwire::run;
 use agentwire::run::{Ended, Event, EventRef};
-use agentwire::server::serve::Server;
-use agentwire::transport::{Client, Roots, Run};
-use agentwire::{codec::Model, run};
+use agentwire::transport::Run;
 
 use super::Args;
 use super::print::Printer;
-use crate::account::{self, Way};
 use crate::failure::{Failure, exit, exit_of};
 use crate::interrupt::Interrupt;
+use crate::models::Known;
 use crate::output::Look;
-use crate::token;
 
 /// How often a model may be told that no tool is served here. A model that has not understood by
 /// then never will, and each round costs tokens.
 const TOOL_ROUNDS: u32 = 25;
 
 pub(super) async fn chat(args: &Args, context: Context, look: Look) -> Result<(), Failure> {
-    let interrupt = Interrupt::install()?;
-    // Dropping the server ends it, so it lives as long as the run.
-    let (client, _server) = connect(args, look).await?;
+    let mut interrupt = Interrupt::install()?;
+    let connected = args.target.connect(look).await?;
+    let known = Known::open(&connected, look);
+    let model = tokio::select! {
+        biased;
+        () = interrupt.wait() => return Err(Failure::Said(exit::INTERRUPTED)),
+        model = known.model(&args.model, &args.named, &context, look) => model?,
+    };
+    let client = connected.client.clone();
     let mut options = run::Options::default();
     options.deadline = args.timeout;
     if let Some(retries) = args.retries {
         options.retry.retries = retries;
     }
-    let run = client.ask(context).model(model(args)).options(options).start().await;
+    let run = client.ask(context).model(model).options(options).start().await;
     let run = run.map_err(|refused| Failure::from(Error::from(refused)))?;
     let printer = Printer::new(args.report(), args.show_thinking, look);
-    Chat { run, printer, interrupt, interrupted: false, rounds: 0 }.print_all().await
-}
-
-fn model(args: &Args) -> Model {
-    let model = Model::new(&args.model);
-    match &args.thinking {
-        // Until a table of models says more, the level goes out as it was typed.
-        Some(level) => model.parameter("effort", level),
-        None => model,
-    }
-}
-
-/// A client for the endpoint that was named, or for a server started here.
-async fn connect(args: &Args, look: Look) -> Result<(Client, Option<Server>), Failure> {
-    if args.local {
-        let server = Server::builder().bind().await?;
-        let certificate = server.certificate_pem().unwrap_or_default().to_owned();
-        let client = Client::builder()
-            .endpoint(server.url())
-            .roots(Roots::OnlyAdded)
-            .ca_pem(certificate)
-            .build()?;
-        return Ok((client, Some(server)));
-    }
-    let mut builder = Client::builder().allow_cleartext(args.allow_cleartext);
-    if let Some(url) = account::endpoint(args.place.endpoint.as_deref())? {
-        builder = builder.endpoint(url);
-    }
-    if let Some(file) = &args.tls_ca {
-        builder = builder.ca_file(file);
-    }
-    if let Some(token) = token::find(args.token_file.as_deref(), look)? {
-        return Ok((builder.token(token).build()?, None));
-    }
-    let (tls_ca, allow_cleartext) = (args.tls_ca.as_deref(), args.allow_cleartext);
-    let way = Way { tls_ca, allow_cleartext, ..Way::default() };
-    let account = args.place.stored(way).await?.ok_or_else(token::missing)?;
-    Ok((builder.tokens(account).build()?, None))
+    let chat = Chat { run, printer, interrupt, interrupted: false, rounds: 0 };
+    let result = chat.print_all().await;
+    known.close().await;
+    result
 }
 
 /// A run and what is done with it.

@@ -11,13 +11,13 @@ use agentwire::server::serve::{Report, Server};
 use serde_json::Value;
 
 /// A server in this process that plays a script, on a runtime of its own.
-struct Service {
+pub(crate) struct Service {
     server: Option<Server>,
     runtime: tokio::runtime::Runtime,
 }
 
 impl Service {
-    fn new(script: &str, token: Option<&str>) -> Self {
+    pub(crate) fn new(script: &str, token: Option<&str>) -> Self {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let mut builder = Server::builder().script(Script::from_toml(script).unwrap()).cleartext();
         if let Some(token) = token {
@@ -27,7 +27,7 @@ impl Service {
         Self { server: Some(server), runtime }
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.server.as_ref().unwrap().url()
     }
 
@@ -39,7 +39,7 @@ impl Service {
     }
 
     /// Waits for open runs to end, and says what was seen.
-    fn report(mut self) -> Report {
+    pub(crate) fn report(mut self) -> Report {
         let server = self.server.take().unwrap();
         self.runtime.block_on(server.shutdown())
     }
@@ -178,11 +178,11 @@ fn thinking_goes_to_stderr_and_only_when_asked_for() {
 #[test]
 fn the_thinking_level_and_the_model_are_sent() {
     let script = r#"[[rules]]
-        when = { model = "gpt-5.4" }
+        when = { model = "gpt-5.4-high" }
         steps = [{ text = "{{model}}" }, { turn_end = {} }, "end"]"#;
     let service = Service::new(script, None);
     let done = finish(service.chat(&["--model", "gpt-5.4", "--thinking", "high", "hi"])).expect(0);
-    assert_eq!(done.stdout(), "gpt-5.4\n");
+    assert_eq!(done.stdout(), "gpt-5.4-high\n");
 }
 
 #[test]
@@ -333,7 +333,7 @@ fn a_run_goes_on_after_the_way_to_the_service_failed() {
     let done = finish(service.chat(&["--retries", "1", "hi"])).expect(0);
     assert_eq!(done.stdout(), "here I am\n", "nothing is said twice");
     assert!(done.stderr.contains("attempt 1"), "{}", done.stderr);
-    assert_eq!(service.report().requests, 2);
+    assert_eq!(service.report().requests, 3, "the list of models, and two attempts");
 
     let service = Service::new(script, None);
     let done = finish(service.chat(&["--retries", "0", "--json", "hi"])).expect(1);
@@ -364,7 +364,7 @@ fn ctrl_c_cancels_the_run_and_the_service_is_told() {
     assert_eq!(done.code, 130, "{}", done.stderr);
     assert_eq!(rest, "");
     let report = service.report();
-    assert_eq!((report.requests, report.violation_count), (1, 0), "{report:?}");
+    assert_eq!((report.requests, report.violation_count), (2, 0), "{report:?}");
     assert_eq!(report.cancelled, 1, "{report:?}");
 }
 

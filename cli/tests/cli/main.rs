@@ -3,6 +3,7 @@
 
 mod account;
 mod chat;
+mod models;
 mod streams;
 mod support;
 mod usage;

@@ -43,6 +43,8 @@ pub(crate) fn agentwire<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> C
             command.env_remove(name);
         }
     }
+    // No test leaves anything in the cache of whoever runs it.
+    command.env("AGENTWIRE_CACHE_DIR", "");
     // Nobody is signed in there, whatever the machine of the test is used for.
     command.env("AGENTWIRE_CONFIG_DIR", std::env::temp_dir().join("agentwire-no-sign-ins"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -2,8 +2,8 @@
 
 use crate::support::run;
 
-const COMMANDS: [&str; 8] =
-    ["chat", "login", "logout", "status", "serve", "decode", "encode", "completions"];
+const COMMANDS: [&str; 9] =
+    ["chat", "models", "login", "logout", "status", "serve", "decode", "encode", "completions"];
 
 #[test]
 fn help_of_each_command_has_an_example() {
@@ -44,6 +44,12 @@ fn wrong_arguments_are_usage_errors() {
         &["chat", "--local", "--endpoint", "https://example.com", "hi"],
         &["chat", "--local", "--image", "a.png"],
         &["chat", "--token", "secret", "hi"],
+        &["chat", "--thinking", "hard", "hi"],
+        &["chat", "--param", "effort", "hi"],
+        &["models", "--local", "--endpoint", "https://example.com"],
+        &["models", "resolve"],
+        &["models", "resolve", "m", "--thinking", "hard"],
+        &["models", "map", "--json"],
         &["login", "--token", "secret"],
         &["login", "--endpoint", "http://192.0.2.1"],
         &["login", "--web-base", "javascript:alert(1)"],

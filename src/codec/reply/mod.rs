@@ -10,7 +10,7 @@ use bytes::Bytes;
 pub use refuse::{Refuse, query_name, refuse_exec, refuse_query};
 
 use super::back::{Back, envelope};
-use super::request::{Model, model_details, requested_model};
+use super::model::{Model, model_details, requested_model};
 use super::tools::ToolContext;
 use super::turn::{result_size, tool_result};
 use crate::context::ToolResult;

@@ -150,10 +150,9 @@ impl Turn {
     }
 
     fn repair(&mut self, remedy: Remedy, now: Instant) {
-        let form = self.request.model.form;
         match (remedy, &mut self.ids) {
             (Remedy::OtherModelForm, _) => {
-                self.request.model.form = form.other(&self.request.model);
+                self.request.model = self.request.model.other_form();
             }
             (Remedy::FreshConversation | Remedy::Rebuild, Some(ids)) => {
                 if remedy == Remedy::Rebuild {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::context::ToolResult;
 use crate::conversation::Conversation;
@@ -60,12 +60,15 @@ struct State {
 
 /// Shared between the task of a run and its handles.
 #[derive(Default)]
-pub(crate) struct Mailbox(Mutex<State>);
+pub(crate) struct Mailbox {
+    state: Mutex<State>,
+    gone: Notify,
+}
 
 impl Mailbox {
     /// The state is valid between statements, so a panic elsewhere does not spoil it.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     // The task's side.
@@ -127,8 +130,19 @@ impl Mailbox {
         state.left = true;
         let consumer = state.consumer.take();
         drop(state);
+        self.gone.notify_waiters();
         if let Some(consumer) = consumer {
             consumer.wake();
+        }
+    }
+
+    /// Waits until the task is gone; for those who are not the consumer.
+    pub(crate) async fn left(&self) {
+        let mut gone = std::pin::pin!(self.gone.notified());
+        // From here on its end is not missed.
+        gone.as_mut().enable();
+        if !self.lock().left {
+            gone.await;
         }
     }
 

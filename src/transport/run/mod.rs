@@ -222,6 +222,12 @@ impl RunHandle {
         self.mailbox.act(action).await
     }
 
+    /// Waits until the run is over and its last word to the service has left, whether or not its
+    /// events are read.
+    pub async fn left(&self) {
+        self.mailbox.left().await;
+    }
+
     /// As [`Run::cancel`].
     pub fn cancel(&self) {
         self.mailbox.wish(Wishes { cancel: true, gone: false });
