@@ -19,10 +19,17 @@
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 
+mod request;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+pub use request::{
+    DebugMode, Environment, Folder, GitRepo, McpFiles, McpInstructions, McpServer, McpServerTool,
+    Repository, RequestContext, Rule, RuleScope, RuleSource, Skill, Subagent, SubagentPermission,
+};
 
 /// Everything one request says: the last message is what is asked now, those before are history.
 ///
@@ -40,6 +47,13 @@ pub struct Context {
     /// Tools that the model may call.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<Arc<Tool>>,
+    /// What the model is told about the host and its workspace. Empty by default.
+    #[serde(skip_serializing_if = "is_nothing")]
+    pub about: Arc<RequestContext>,
+}
+
+fn is_nothing(about: &Arc<RequestContext>) -> bool {
+    about.is_empty()
 }
 
 /// One message of a conversation.
@@ -184,6 +198,13 @@ impl Context {
         self
     }
 
+    /// Sets what the model is told about the host and its workspace.
+    #[must_use]
+    pub fn about(mut self, about: impl Into<Arc<RequestContext>>) -> Self {
+        self.about = about.into();
+        self
+    }
+
     /// Adds a message at the end.
     pub fn push(&mut self, message: impl Into<Arc<Message>>) {
         self.messages.push(message.into());
@@ -231,6 +252,7 @@ mod debug {
                 .field("system_prompt_len", &self.system_prompt.as_ref().map(String::len))
                 .field("messages", &self.messages)
                 .field("tools", &self.tools)
+                .field("about", &self.about)
                 .finish()
         }
     }
