@@ -15,6 +15,7 @@ mod dial;
 mod endpoint;
 mod headers;
 mod pool;
+mod prewarm;
 mod run;
 mod tls;
 mod unary;
@@ -25,6 +26,7 @@ pub use dial::{BoxIo, Connecting, Connector, DialLimits, Io};
 pub use endpoint::Endpoint;
 pub use headers::Identity;
 pub use pool::PoolOptions;
+pub use prewarm::Prewarm;
 pub use run::{Run, RunHandle};
 pub use tls::Roots;
 
