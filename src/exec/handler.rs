@@ -63,6 +63,14 @@ macro_rules! exec_table {
             }
         }
 
+        /// Whether `result` is of the kind that answers `case`: the one of the same name.
+        pub fn answers(case: &Case, result: &Reply) -> bool {
+            match (case, result) {
+                $((Case::$case(_), Reply::$reply(_)) => true,)*
+                _ => false,
+            }
+        }
+
         /// Offers an exec to `handler`. `shell_stream_args` is not for this function: it needs a
         /// sink; ask [`ExecHandler::shell_stream`].
         pub fn dispatch<'a>(

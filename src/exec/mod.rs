@@ -20,8 +20,8 @@ use crate::proto::exec_client_message::Message as Reply;
 use crate::proto::exec_server_message::Message as Case;
 use crate::proto::shell_stream;
 
-pub use ask::{Ask, put};
-pub use handler::{Dispatch, ExecHandler, dispatch, name};
+pub use ask::{Ask, put, responds};
+pub use handler::{Dispatch, ExecHandler, answers, dispatch, name};
 
 /// What a handler's method gives: a future of the result, or of a refusal.
 pub type Served<'a, T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + Send + 'a>>;

@@ -67,6 +67,8 @@ pub(super) enum Shell {
 pub(super) struct Served {
     pub(super) key: ServeKey,
     pub(super) asked: Asked,
+    /// Bytes of the message that brought it.
+    bytes: usize,
     deadline: Option<Instant>,
     heartbeat: Option<Instant>,
 }
@@ -115,23 +117,25 @@ impl ServeTable {
         self.running.len() + self.waiting.len()
     }
 
-    pub(super) fn insert(&mut self, asked: Asked) {
+    /// Bytes of the messages that brought the questions.
+    pub(super) fn bytes(&self) -> usize {
+        self.running.iter().chain(&self.waiting).map(|served| served.bytes).sum()
+    }
+
+    /// Takes a question in. Its time runs from now on: whether it works or waits for a place is
+    /// the same to the service.
+    pub(super) fn insert(&mut self, asked: Asked, bytes: usize, deadline: Option<Instant>) {
         self.next_key += 1;
         let key = ServeKey(self.next_key);
-        self.waiting.push_back(Served { key, asked, deadline: None, heartbeat: None });
+        self.waiting.push_back(Served { key, asked, bytes, deadline, heartbeat: None });
     }
 
     /// The next question that finds a place; it is at work from now on.
-    pub(super) fn start_one(
-        &mut self,
-        at_once: usize,
-        deadline: impl FnOnce(&Asked) -> Option<Instant>,
-    ) -> Option<ServeTask> {
+    pub(super) fn start_one(&mut self, at_once: usize) -> Option<ServeTask> {
         if self.running.len() >= at_once {
             return None;
         }
-        let mut served = self.waiting.pop_front()?;
-        served.deadline = deadline(&served.asked);
+        let served = self.waiting.pop_front()?;
         let task = ServeTask { key: served.key, work: served.asked.work() };
         self.running.push(served);
         Some(task)
@@ -139,22 +143,12 @@ impl ServeTable {
 
     /// Ends the question of this key, wherever it stands.
     pub(super) fn remove(&mut self, key: ServeKey) -> Option<Served> {
-        let running = self.running.iter().position(|served| served.key == key);
-        if let Some(at) = running {
-            return Some(self.running.swap_remove(at));
-        }
-        let at = self.waiting.iter().position(|served| served.key == key)?;
-        self.waiting.remove(at)
+        self.take(|served| served.key == key).map(|(served, _)| served)
     }
 
     /// The exec that the service calls off, and whether a handler is at work on it.
     pub(super) fn abort(&mut self, exec_id: u32) -> Option<(Served, bool)> {
-        let find = |served: &Served| served.asked.is_exec(exec_id);
-        if let Some(at) = self.running.iter().position(find) {
-            return Some((self.running.swap_remove(at), true));
-        }
-        let at = self.waiting.iter().position(find)?;
-        self.waiting.remove(at).map(|served| (served, false))
+        self.take(|served| served.asked.is_exec(exec_id))
     }
 
     /// How far the shell of this key has come, to be moved on. `None` when it is not streaming.
@@ -173,14 +167,22 @@ impl ServeTable {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.running.iter().filter_map(|served| served.deadline).min()
+        self.running.iter().chain(&self.waiting).filter_map(|served| served.deadline).min()
     }
 
-    /// A question whose handler has taken longer than its limit.
-    pub(super) fn take_overdue(&mut self, now: Instant) -> Option<Served> {
+    /// A question that has taken longer than its limit, and whether a handler is at work on it.
+    pub(super) fn take_overdue(&mut self, now: Instant) -> Option<(Served, bool)> {
         let overdue = |served: &Served| served.deadline.is_some_and(|at| at <= now);
-        let at = self.running.iter().position(overdue)?;
-        Some(self.running.swap_remove(at))
+        self.take(overdue)
+    }
+
+    /// The first question of which `is` holds, at work or not.
+    fn take(&mut self, is: impl Fn(&Served) -> bool) -> Option<(Served, bool)> {
+        if let Some(at) = self.running.iter().position(&is) {
+            return Some((self.running.swap_remove(at), true));
+        }
+        let at = self.waiting.iter().position(is)?;
+        self.waiting.remove(at).map(|served| (served, false))
     }
 
     /// Everything written has left: each exec without a heartbeat to come gets one. Those that

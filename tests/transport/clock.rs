@@ -1,8 +1,14 @@
 //! What time does to a run, on a virtual clock: an in-memory link instead of a socket.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use agentwire::error::{Kind, NetworkFault};
+use agentwire::exec::{ExecCall, ExecHandler, Served};
+use agentwire::proto::agent_client_message::Message as FromClient;
+use agentwire::proto::agent_server_message::Message as FromServer;
+use agentwire::proto::exec_server_message::Message as Case;
+use agentwire::proto::{ExecServerMessage, GrepArgs, GrepResult, ReadArgs, ReadResult};
 use agentwire::rpc::http2::{Http2Config, ServerConnection};
 use agentwire::run::Event;
 use agentwire::transport::{BoxIo, Client, Connecting, Connector, Endpoint, Run};
@@ -175,4 +181,49 @@ async fn a_dial_that_takes_its_time_can_be_cancelled() {
 
 fn ended_error(ended: agentwire::run::Ended) -> agentwire::Error {
     ended.expect_err("no connection, no answer")
+}
+
+/// Panics when it decides, and when it is asked.
+struct Clumsy;
+
+impl ExecHandler for Clumsy {
+    fn serves(&self, case: &Case) -> bool {
+        assert!(!matches!(case, Case::LsArgs(_)), "a handler's own mistake");
+        true
+    }
+
+    fn read<'a>(&'a self, _: &'a ExecCall, _: ReadArgs) -> Served<'a, ReadResult> {
+        panic!("a handler's own mistake")
+    }
+
+    fn grep<'a>(&'a self, _: &'a ExecCall, _: GrepArgs) -> Served<'a, GrepResult> {
+        Box::pin(async {
+            tokio::task::yield_now().await;
+            panic!("a handler's own mistake")
+        })
+    }
+}
+
+/// With nothing else under way, an answer that waited for the next timer would take seconds.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_panics_is_answered_for_at_once() {
+    let cases = [
+        Case::ReadArgs(Box::default()),
+        Case::GrepArgs(Box::default()),
+        Case::LsArgs(Box::default()),
+    ];
+    for case in cases {
+        let (client, mut calls) = client();
+        let run = client.prompt("hello").model("m").execs(Arc::new(Clumsy)).start().await.unwrap();
+        let mut call = calls.recv().await.unwrap();
+        call.next().await;
+        call.accept();
+        let start = Instant::now();
+        let exec = ExecServerMessage { id: 1, message: Some(case), ..Default::default() };
+        call.say(FromServer::ExecServerMessage(Box::new(exec))).await;
+        assert!(matches!(call.next().await, Some(FromClient::ExecClientMessage(_))));
+        assert!(matches!(call.next().await, Some(FromClient::ExecClientControlMessage(_))));
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        drop(run);
+    }
 }

@@ -136,6 +136,21 @@ pub fn exec_result(id: u32, exec_id: &str, result: &exec_client_message::Message
     exec(id, exec_id, number, field.len(), |out| out.raw(&field))
 }
 
+/// Whether a result says something: an empty message has no case, and the service could not read
+/// it. A few results have no cases, so that their empty message is a plain "no" or "nothing".
+pub fn says_something(result: &exec_client_message::Message) -> bool {
+    use exec_client_message::Message as R;
+    match result {
+        R::ExecuteHookResult(_)
+        | R::GitDiffResponse(_)
+        | R::ShellAllowlistPrecheckResult(_)
+        | R::McpAllowlistPrecheckResult(_)
+        | R::WebFetchAllowlistPrecheckResult(_) => true,
+        // A tag of one or two bytes and a length of 0.
+        result => result.encoded_len() > 3,
+    }
+}
+
 /// An `ExecClientMessage` with one result, which `write` writes with its tag.
 fn exec(id: u32, exec_id: &str, result: u32, size: usize, write: impl FnOnce(&mut Back)) -> Bytes {
     envelope(size + exec_id.len() + SMALL, |out| {
