@@ -19,7 +19,8 @@ mod tables;
 
 use std::sync::Arc;
 
-use agentwire::context::ToolResult;
+use agentwire::context::{RequestContext, ToolResult};
+use agentwire::conversation::Conversation;
 use agentwire::exec::Refusal;
 use agentwire::proto::agent_client_message::Message as Client;
 use agentwire::proto::agent_server_message::Message as Server;
@@ -481,22 +482,72 @@ fn a_shell_streams_start_output_and_exit_in_order_and_is_closed() {
     rig.session.handle_shell_event(key, out("too late"));
     rig.session.handle_served(key, ServeResult::ShellDone, rig.now);
     rig.turn();
-    let events: Vec<String> = rig
-        .sent_messages
-        .iter()
-        .filter_map(|message| match message.message.as_ref()? {
-            Client::ExecClientMessage(exec) => match exec.message.as_ref()? {
-                exec_client_message::Message::ShellStream(stream) => {
-                    let event = format!("{:?}", stream.event.as_ref()?);
-                    event.split('(').next().map(str::to_owned)
-                }
-                _ => None,
-            },
+    assert_eq!(shell_events(&rig), ["Start", "Stdout", "Exit", "close"]);
+}
+
+/// Name of the event of each shell message, and whether the exec was closed.
+fn shell_events(rig: &Rig) -> Vec<String> {
+    let events = rig.sent_messages.iter().filter_map(|message| match message.message.as_ref()? {
+        Client::ExecClientMessage(exec) => match exec.message.as_ref()? {
+            exec_client_message::Message::ShellStream(stream) => {
+                let event = format!("{:?}", stream.event.as_ref()?);
+                event.split('(').next().map(str::to_owned)
+            }
             _ => None,
-        })
-        .collect();
-    assert_eq!(events, ["Start", "Stdout", "Exit"]);
-    assert_eq!(exchange(&rig, 1).iter().filter(|word| *word == "close").count(), 1);
+        },
+        Client::ExecClientControlMessage(_) => Some("close".to_owned()),
+        _ => None,
+    });
+    events.collect()
+}
+
+#[test]
+fn a_shell_has_one_beginning_and_one_end_whatever_its_handler_says() {
+    use shell_stream::Event as E;
+    let out = || E::Stdout(ShellStreamStdout { data: "x".into() });
+    let exit = || E::Exit(ShellStreamExit::default());
+    let cases: [(Vec<E>, ServeResult, &[&str]); 7] = [
+        (vec![exit()], ServeResult::ShellDone, &["Start", "Exit", "close"]),
+        (vec![out()], ServeResult::ShellDone, &["Start", "Stdout", "Exit", "close"]),
+        (vec![out()], ServeResult::Failed, &["Start", "Stdout", "Exit", "close"]),
+        (vec![exit(), exit(), out()], ServeResult::Failed, &["Start", "Exit", "close"]),
+        (
+            vec![out(), E::Backgrounded(Default::default()), exit()],
+            ServeResult::ShellDone,
+            &["Start", "Stdout", "Backgrounded", "close"],
+        ),
+        (
+            vec![E::HookContext(Default::default()), out(), exit()],
+            ServeResult::ShellDone,
+            &["HookContext", "Start", "Stdout", "Exit", "close"],
+        ),
+        (vec![E::Rejected(Default::default())], ServeResult::ShellDone, &["Rejected", "close"]),
+    ];
+    for (events, result, expected) in cases {
+        let mut rig = Rig::with(serving());
+        send(&mut rig, 2, &exec(1, 14));
+        let key = rig.tasks[0].key;
+        for event in events {
+            rig.session.handle_shell_event(key, event);
+        }
+        rig.session.handle_served(key, result, rig.now);
+        rig.turn();
+        assert_eq!(shell_events(&rig), expected);
+    }
+}
+
+#[test]
+fn a_large_request_context_is_one_envelope_and_not_copied() {
+    let mut request = rig::request("hello");
+    request.context.about = Arc::new(RequestContext {
+        user_intent: Some("x".repeat(100_000)),
+        ..RequestContext::default()
+    });
+    let mut rig = Rig::of(&request, Options::default(), Conversation::with_id("conv"));
+    rig.session.handle_head(rig::ok_head(), rig.now);
+    rig.turn();
+    send(&mut rig, 2, &exec(1, 10));
+    assert_eq!(exchange(&rig, 1), ["result request_context_result", "close"]);
 }
 
 #[test]

@@ -145,8 +145,10 @@ impl Core {
         match message.message {
             Some(Case::McpArgs(_)) => self.tool_call(call, payload, now),
             Some(Case::RequestContextArgs(_)) => {
-                let context = reply::request_context(call.id, &call.exec_id, &self.tool_context);
-                self.outbox.send(context);
+                let (id, exec_id) = (call.id, &call.exec_id);
+                for part in reply::request_context_answer(id, exec_id, &self.tool_context) {
+                    self.outbox.send(part);
+                }
                 self.outbox.send(reply::stream_close(call.id));
             }
             Some(case) => {

@@ -58,7 +58,7 @@ pub(super) enum Shell {
     Silent,
     /// Start sent.
     Started,
-    /// Exit sent: nothing may follow.
+    /// Exit sent, or that it goes on in the background, or that it may not run: nothing may follow.
     Exited,
 }
 

@@ -86,11 +86,15 @@ impl Core {
         use shell_stream::Event as E;
         let next = match (*shell, &event) {
             (Shell::Exited, _) | (Shell::Started, E::Start(_)) => return,
-            (_, E::Exit(_) | E::Rejected(_) | E::PermissionDenied(_)) => Shell::Exited,
+            (_, E::Exit(_) | E::Rejected(_) | E::PermissionDenied(_) | E::Backgrounded(_)) => {
+                Shell::Exited
+            }
+            // A hook may speak before the shell does.
+            (before, E::HookContext(_)) => before,
             _ => Shell::Started,
         };
-        let unannounced =
-            *shell == Shell::Silent && matches!(event, E::Stdout(_) | E::Stderr(_) | E::Exit(_));
+        let unannounced = *shell == Shell::Silent
+            && matches!(event, E::Stdout(_) | E::Stderr(_) | E::Exit(_) | E::Backgrounded(_));
         *shell = next;
         let start =
             unannounced.then(|| shell_envelope(id, exec_id, E::Start(ShellStreamStart::default())));

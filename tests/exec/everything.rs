@@ -177,9 +177,8 @@ pub(crate) fn result(name: &str) -> ServeResult {
 }
 
 /// The empty result of a case. None for those whose empty message means something: a flag that is
-/// false, and results without cases.
+/// false.
 pub(crate) fn empty(case: &Case) -> Option<ServeResult> {
-    let means_something = case.name.ends_with("precheck_args")
-        || matches!(case.name.as_str(), "execute_hook_args" | "git_diff_request");
+    let means_something = case.name.ends_with("precheck_args");
     (!means_something).then(|| named(&case.result(), &[]))
 }

@@ -20,6 +20,8 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+use super::value::MAX_DEPTH;
+
 /// What the service does not take.
 const REFUSED: [&str; 4] = ["$ref", "allOf", "anyOf", "oneOf"];
 
@@ -54,7 +56,7 @@ impl fmt::Display for Refused {
 
 /// The same schema without the keywords that the service does not take.
 pub(super) fn rewrite(schema: &Value) -> Result<Cow<'_, Value>, Refused> {
-    if !uses(schema, MAX_NESTING) {
+    if !uses(schema, MAX_DEPTH) {
         return Ok(Cow::Borrowed(schema));
     }
     let mut rewriter = Rewriter {
