@@ -11,6 +11,8 @@
 
 #[path = "exec/everything.rs"]
 mod everything;
+#[path = "exec/progress.rs"]
+mod progress;
 #[path = "session/rig.rs"]
 #[allow(dead_code, reason = "shared with tests/session.rs")]
 mod rig;

@@ -29,17 +29,6 @@ macro_rules! ask_table {
             )*
         }
 
-        /// Whether `response` is of the kind that answers `query` and says something: the one of
-        /// the same name, with a case.
-        pub fn responds(query: &Query, response: &Response) -> bool {
-            match (query, response) {
-                $((Query::$case(_), Response::$result(response)) => {
-                    prost::Message::encoded_len(&**response) > 0
-                })*
-                _ => false,
-            }
-        }
-
         /// Asks `asker` and gives the answer in the form that goes back.
         pub fn put<'a>(asker: &'a dyn Ask, query: Query) -> Served<'a, Response> {
             match query {

@@ -63,10 +63,10 @@ macro_rules! exec_table {
             }
         }
 
-        /// Whether `result` is of the kind that answers `case`: the one of the same name.
-        pub fn answers(case: &Case, result: &Reply) -> bool {
-            match (case, result) {
-                $((Case::$case(_), Reply::$reply(_)) => true,)*
+        /// Whether `result` is of the kind that answers the case of this [`name`].
+        pub fn answers(name: &str, result: &Reply) -> bool {
+            match (name, result) {
+                $(($name, Reply::$reply(_)) => true,)*
                 _ => false,
             }
         }

@@ -20,7 +20,7 @@ use crate::proto::exec_client_message::Message as Reply;
 use crate::proto::exec_server_message::Message as Case;
 use crate::proto::shell_stream;
 
-pub use ask::{Ask, put, responds};
+pub use ask::{Ask, put};
 pub use handler::{Dispatch, ExecHandler, answers, dispatch, name};
 
 /// What a handler's method gives: a future of the result, or of a refusal.

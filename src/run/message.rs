@@ -16,7 +16,7 @@ use crate::proto::{ExecServerMessage, InteractionQuery};
 
 use super::core::Core;
 use super::event::{CheckpointInfo, Event, EventRef, Notice};
-use super::serve::{Asked, Shell};
+use super::serve::Work;
 use super::serving::TOO_MUCH;
 
 impl Core {
@@ -153,9 +153,7 @@ impl Core {
             }
             Some(case) => {
                 let serves = self.options.serves_exec(&case);
-                let shell = matches!(case, Case::ShellStreamArgs(_)).then_some(Shell::Silent);
-                let asked = Asked::Exec { call, case, shell };
-                self.serve_or_refuse(asked, serves, payload.len(), now);
+                self.serve_or_refuse(Work::Exec { call, case }, serves, payload.len(), now);
             }
             None => {
                 let what = unknown_name("exec", unknown);
@@ -217,7 +215,7 @@ impl Core {
         match query {
             Some(query) => {
                 let serves = self.options.serves_query(&query);
-                self.serve_or_refuse(Asked::Query { id, query }, serves, bytes, now);
+                self.serve_or_refuse(Work::Query { id, query }, serves, bytes, now);
             }
             None => {
                 self.outbox.send(reply::query_unknown(id));

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use crate::codec::reply::{QueryKind, Refusable};
 use crate::exec::ExecCall;
 use crate::proto::exec_server_message::Message as Case;
 use crate::proto::interaction_query::Query;
@@ -62,36 +63,46 @@ pub(super) enum Shell {
     Exited,
 }
 
-/// What is left of the question once its work has been given to the driver.
-#[derive(Debug, Clone)]
+/// A question that waits for its answer.
+#[derive(Debug)]
 pub(super) struct Served {
     pub(super) key: ServeKey,
     pub(super) asked: Asked,
+    /// What a handler is to be given; it has it once it is at work.
+    work: Option<Work>,
     /// Bytes of the message that brought it.
     bytes: usize,
     deadline: Option<Instant>,
     heartbeat: Option<Instant>,
 }
 
-#[derive(Debug, Clone)]
+/// What it takes to answer a question, or to refuse it.
+#[derive(Debug)]
 pub(super) enum Asked {
-    /// The arguments are kept: a refusal is made of them.
     Exec {
         call: ExecCall,
-        case: Case,
+        /// Name of the case in the schema.
+        name: &'static str,
+        form: Refusable,
+        /// How far it has come, where its result is a stream.
         shell: Option<Shell>,
     },
     Query {
         id: u32,
-        query: Query,
+        query: QueryKind,
     },
 }
 
 impl Asked {
-    fn work(&self) -> Work {
-        match self {
-            Self::Exec { call, case, .. } => Work::Exec { call: call.clone(), case: case.clone() },
-            Self::Query { id, query } => Work::Query { id: *id, query: query.clone() },
+    pub(super) fn of(work: &Work) -> Self {
+        match work {
+            Work::Exec { call, case } => Self::Exec {
+                call: call.clone(),
+                name: crate::exec::name(case),
+                form: Refusable::of(case),
+                shell: matches!(case, Case::ShellStreamArgs(_)).then_some(Shell::Silent),
+            },
+            Work::Query { id, query } => Self::Query { id: *id, query: QueryKind::of(query) },
         }
     }
 
@@ -124,10 +135,16 @@ impl ServeTable {
 
     /// Takes a question in. Its time runs from now on: whether it works or waits for a place is
     /// the same to the service.
-    pub(super) fn insert(&mut self, asked: Asked, bytes: usize, deadline: Option<Instant>) {
+    pub(super) fn insert(
+        &mut self,
+        asked: Asked,
+        work: Work,
+        bytes: usize,
+        deadline: Option<Instant>,
+    ) {
         self.next_key += 1;
-        let key = ServeKey(self.next_key);
-        self.waiting.push_back(Served { key, asked, bytes, deadline, heartbeat: None });
+        let (key, work) = (ServeKey(self.next_key), Some(work));
+        self.waiting.push_back(Served { key, asked, work, bytes, deadline, heartbeat: None });
     }
 
     /// The next question that finds a place; it is at work from now on.
@@ -135,8 +152,9 @@ impl ServeTable {
         if self.running.len() >= at_once {
             return None;
         }
-        let served = self.waiting.pop_front()?;
-        let task = ServeTask { key: served.key, work: served.asked.work() };
+        let mut served = self.waiting.pop_front()?;
+        let work = served.work.take()?;
+        let task = ServeTask { key: served.key, work };
         self.running.push(served);
         Some(task)
     }

@@ -13,7 +13,7 @@ use crate::proto::{ShellStream, ShellStreamExit, ShellStreamStart, shell_stream}
 use super::core::Core;
 use super::event::Notice;
 use super::output::Output;
-use super::serve::{Asked, ServeKey, Served, Shell};
+use super::serve::{Asked, ServeKey, Served, Shell, Work};
 
 /// What the service is told of a question beyond the limits.
 pub(super) const TOO_MUCH: &str = "too much is asked at once; ask again later";
@@ -36,26 +36,21 @@ pub enum ServeResult {
 impl Core {
     /// Takes a question in: it starts at once if there is a place, is refused if even the queue is
     /// full, and waits otherwise.
-    fn serve(&mut self, asked: Asked, bytes: usize, now: Instant) {
+    fn serve(&mut self, work: Work, bytes: usize, now: Instant) {
+        let asked = Asked::of(&work);
         if self.serves.len() >= self.options.serve_waiting || !self.has_room(bytes) {
             return self.refuse(&asked, &Refusal::because(TOO_MUCH));
         }
         let deadline = now.checked_add(self.limit_of(&asked));
-        self.serves.insert(asked, bytes, deadline);
+        self.serves.insert(asked, work, bytes, deadline);
         self.start_waiting(now);
     }
 
     /// Takes a question that came in a message of so many bytes.
-    pub(super) fn serve_or_refuse(
-        &mut self,
-        asked: Asked,
-        serves: bool,
-        bytes: usize,
-        now: Instant,
-    ) {
+    pub(super) fn serve_or_refuse(&mut self, work: Work, serves: bool, bytes: usize, now: Instant) {
         match serves {
-            true => self.serve(asked, bytes, now),
-            false => self.refuse(&asked, &Refusal::not_served()),
+            true => self.serve(work, bytes, now),
+            false => self.refuse(&Asked::of(&work), &Refusal::not_served()),
         }
     }
 
@@ -116,8 +111,8 @@ impl Core {
 
     fn conclude_served(&mut self, served: &Served, result: ServeResult) {
         match (&served.asked, result) {
-            (Asked::Exec { call, case, shell: None }, ServeResult::Reply(reply))
-                if crate::exec::answers(case, &reply) && reply::says_something(&reply) =>
+            (Asked::Exec { call, name, shell: None, .. }, ServeResult::Reply(reply))
+                if crate::exec::answers(name, &reply) && reply::says_something(&reply) =>
             {
                 self.outbox.send(reply::exec_result(call.id, &call.exec_id, &reply));
                 self.outbox.send(reply::stream_close(call.id));
@@ -126,7 +121,7 @@ impl Core {
                 self.end_shell(call.id, &call.exec_id, *shell);
             }
             (Asked::Query { id, query }, ServeResult::Response(response))
-                if crate::exec::responds(query, &response) =>
+                if query.is_answered_by(&response) =>
             {
                 self.outbox.send(reply::query_result(*id, &response));
             }
@@ -155,16 +150,16 @@ impl Core {
                 self.end_shell(call.id, &call.exec_id, *shell);
                 "shell_stream_args"
             }
-            Asked::Exec { call, case, .. } => {
+            Asked::Exec { call, name, form, .. } => {
                 let refuse = Refuse::new(&self.tool_context).because(refusal.reason());
-                for envelope in reply::refuse_exec(call.id, &call.exec_id, case, &refuse) {
+                for envelope in form.refuse(call.id, &call.exec_id, &refuse) {
                     self.outbox.send(envelope);
                 }
-                crate::exec::name(case)
+                name
             }
             Asked::Query { id, query } => {
-                self.outbox.send(reply::refuse_query(*id, Some(query), refusal.reason()));
-                reply::query_name(query).unwrap_or("query")
+                self.outbox.send(query.refuse(*id, refusal.reason()));
+                query.name()
             }
         };
         self.notice(Notice::Refused { what: what.to_owned() });

@@ -7,7 +7,7 @@ mod refuse;
 
 use bytes::Bytes;
 
-pub use refuse::{Refuse, query_name, refuse_exec, refuse_query};
+pub use refuse::{QueryKind, Refusable, Refuse, refuse_exec, refuse_query};
 
 use super::back::{Back, envelope};
 use super::request::{Model, model_details, requested_model};

@@ -225,10 +225,10 @@ fn split_values(
     let mut facets = vec![Facet::Never; TYPES.len()];
     for value in values {
         let own = type_of(&value);
-        if !accepts(own) && !(own == "integer" && accepts("number")) {
+        let name = if own == "integer" { "number" } else { own };
+        if !accepts(own) && !accepts(name) {
             continue;
         }
-        let name = if own == "integer" { "number" } else { own };
         let Some(place) = TYPES.iter().position(|(known, _)| *known == name) else { continue };
         if branch.iter().any(|(key, value)| looks_at(place, key, value)) {
             return Err(Clash::new("a branch that lists values has other keywords as well"));
