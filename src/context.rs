@@ -13,7 +13,9 @@
 //!      "content": [{"type": "text", "text": "a.rs"}]},
 //!     {"role": "user", "content": [{"type": "text", "text": "and this?"},
 //!       {"type": "image", "data": "aGk=", "mimeType": "image/png"}]}],
-//!   "tools": [{"name": "ls", "description": "List a folder", "parameters": {"type": "object"}}]
+//!   "tools": [{"name": "ls", "description": "List a folder", "parameters": {"type": "object"}}],
+//!   "about": {"rules": [{"content": "Answer in French."}],
+//!     "environment": {"osVersion": "linux", "shell": "bash", "timeZone": "Europe/Paris"}}
 //! }"#)?;
 //! assert_eq!(context.messages.len(), 4);
 //! # Ok::<(), serde_json::Error>(())
@@ -162,7 +164,8 @@ pub struct Tool {
     /// What it does, for the model.
     #[serde(default)]
     pub description: String,
-    /// JSON schema of the arguments.
+    /// JSON schema of the arguments. The service takes no `oneOf`, `anyOf`, `allOf` and `$ref`: see
+    /// [`Schemas`](crate::codec::Schemas) for what becomes of them.
     #[serde(default = "empty_object")]
     pub parameters: Value,
 }

@@ -60,12 +60,12 @@ fn progress_is_typed_and_its_ids_are_those_of_the_calls() {
             }))
             .into(),
         ),
-        Update::ThinkingCompleted(ThinkingCompletedUpdate { thinking_duration_ms: 1_200 }.into()),
+        Update::ThinkingCompleted(ThinkingCompletedUpdate { thinking_duration_ms: 1_200 }),
         Update::SummaryStarted(Default::default()),
-        Update::Summary(SummaryUpdate { summary: "short".into() }.into()),
+        Update::Summary(SummaryUpdate { summary: "short".into() }),
         Update::SummaryCompleted(Default::default()),
-        Update::StepStarted(StepStartedUpdate { step_id: 4 }.into()),
-        Update::StepCompleted(StepCompletedUpdate { step_id: 4, step_duration_ms: 900 }.into()),
+        Update::StepStarted(StepStartedUpdate { step_id: 4 }),
+        Update::StepCompleted(StepCompletedUpdate { step_id: 4, step_duration_ms: 900 }),
         Update::UserMessageAppended(
             UserMessageAppendedUpdate { user_message: Some(appended) }.into(),
         ),
