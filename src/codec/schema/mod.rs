@@ -190,6 +190,10 @@ impl<'a> Rewriter<'a> {
                 }
             }
         }
+        // Some generators write `not: {}` for "this branch is not to be taken".
+        if base.get("not").is_some_and(lets_all_through) {
+            return Ok(Value::Bool(false));
+        }
         if !REFUSED.iter().any(|keyword| map.contains_key(*keyword)) {
             return Ok(Value::Object(base));
         }
@@ -323,6 +327,10 @@ impl<'a> Rewriter<'a> {
         union::union(whole, branches, kind, &mut self.left)
             .or_else(|clash| self.refuse(clash.to_string()))
     }
+}
+
+fn lets_all_through(schema: &Value) -> bool {
+    *schema == true || schema.as_object().is_some_and(Map::is_empty)
 }
 
 /// Two schemas that cannot be one, and where in them.

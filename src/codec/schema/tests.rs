@@ -86,6 +86,11 @@ fn what_can_be_said_in_one_schema_is() {
             json!({"type": "string", "maxLength": 3}),
         ),
         (
+            "a branch that is not to be taken",
+            json!({"properties": {"a": {"anyOf": [{"not": {}}, {"type": "string"}]}}}),
+            json!({"properties": {"a": {"type": "string"}}}),
+        ),
+        (
             "in items, conditions and unlisted properties",
             json!({"items": [{"allOf": [{"minimum": 1}]}], "if": {"$ref": "#/$defs/x"},
                 "additionalProperties": {"anyOf": [{"type": "null"}, {"type": "boolean"}]}, "$defs": {"x": true}}),
@@ -346,7 +351,7 @@ fn schema(depth: u32) -> BoxedStrategy<Value> {
 
 #[test]
 fn rewritten_schemas_accept_the_same_values_without_the_keywords() {
-    const CASES: u32 = 1_500;
+    const CASES: u32 = 600;
     let strategy =
         (schema(3), prop::collection::vec(schema(0), 3), prop::collection::vec(instance(), 16));
     let (sent, changed) = (Cell::new(0), Cell::new(0));
