@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use super::{exec, response, stream_close, throw};
@@ -152,12 +154,19 @@ pub fn refuse_exec(
 
 /// What a refusal needs of an exec: which it is, and the few arguments that are repeated. Kept
 /// while a handler has the arguments themselves.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Refusable {
     /// Field of the arguments in `ExecServerMessage`.
     number: u32,
     /// Fields of the refusal.
     echo: Vec<(u32, Box<[u8]>)>,
+}
+
+impl fmt::Debug for Refusable {
+    /// The number: commands and paths are a person's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Refusable({})", self.number)
+    }
 }
 
 impl Refusable {
