@@ -1,0 +1,1 @@
+//! Every case of the tables over a real wire.
