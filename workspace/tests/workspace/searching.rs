@@ -241,3 +241,18 @@ async fn a_search_answers_in_its_time_with_what_it_has() {
     }
     assert!(begun.elapsed() < Duration::from_secs(20));
 }
+
+/// Ignore rules are written by strangers too: a file full of costly ones is read in part.
+#[tokio::test]
+async fn ignore_rules_that_are_work_by_themselves() {
+    let folder = folder();
+    let rules: String =
+        (0..40_000).map(|number| format!("**/a*b?[x-z]{{c,d}}*{number}*/**/e\n")).collect();
+    fs::write(folder.path().join(".gitignore"), "/a.txt\n".to_owned() + &rules).unwrap();
+    let workspace = open(folder.path(), &[]);
+    let begun = Instant::now();
+    let seen = Tool::PiFind.run(&workspace, ".").await.unwrap();
+    eprintln!("{:?}", begun.elapsed());
+    assert!(seen.contains("b.txt") && !seen.contains("a.txt"), "{seen}");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}

@@ -143,7 +143,7 @@ fn questions(tables: &Tables, empty: bool, wait: bool) -> (Vec<Value>, BTreeSet<
 async fn play(
     steps: Vec<Value>,
     handler: Option<Arc<dyn ExecHandler>>,
-) -> (BTreeSet<String>, Report) {
+) -> (String, BTreeSet<String>, Report) {
     let script = json!({"answer_ms": 60_000, "rules": [{"steps": steps}]});
     let script = Script::from_json(&script.to_string()).unwrap();
     let server = Server::builder().script(script).cleartext().bind().await.unwrap();
@@ -173,9 +173,8 @@ async fn play(
     };
     // A guard against a hang, ten times what it takes.
     tokio::time::timeout(Duration::from_secs(90), done).await.unwrap().unwrap();
-    assert_eq!(text, "all answered");
     drop(run);
-    (refused, server.shutdown().await)
+    (text, refused, server.shutdown().await)
 }
 
 fn assert_clean(report: &Report) {
@@ -190,8 +189,9 @@ async fn every_question_is_answered_when_nothing_is_served() {
     assert_eq!(tables.cases("InteractionQuery").count(), 7);
     for (empty, wait) in [(false, true), (false, false), (true, false)] {
         let (steps, names) = questions(&tables, empty, wait);
-        let (refused, report) = play(steps, None).await;
+        let (text, refused, report) = play(steps, None).await;
         assert_clean(&report);
+        assert_eq!(text, "all answered");
         for name in names.iter().filter(|name| !INTERNAL.contains(&name.as_str())) {
             assert!(refused.contains(name), "{name} was refused without a word");
         }
@@ -209,8 +209,9 @@ async fn every_question_is_answered_when_a_workspace_serves() {
             .build()
             .unwrap();
         let (steps, names) = questions(&tables, empty, wait);
-        let (refused, report) = play(steps, Some(Arc::new(workspace))).await;
+        let (text, refused, report) = play(steps, Some(Arc::new(workspace))).await;
         assert_clean(&report);
+        assert_eq!(text, "all answered");
         for name in &names {
             let own = served(name).is_some() || INTERNAL.contains(&name.as_str());
             let by_handler = REFUSED_BY_HANDLER.contains(&name.as_str());
@@ -227,4 +228,60 @@ async fn every_question_is_answered_when_a_workspace_serves() {
         let edited = fs::read_to_string(folder.path().join("a.txt")).unwrap();
         assert_eq!(edited, "edited\ntwo\nthree\n");
     }
+}
+
+/// The document for those who write scripts names every case, and its examples can be played.
+#[test]
+fn the_document_names_every_question() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/SCRIPTS.md");
+    let text = fs::read_to_string(path).unwrap();
+    let tables = Tables::read();
+    for message in ["ExecServerMessage", "InteractionQuery"] {
+        for case in tables.cases(message) {
+            assert!(text.contains(&format!("`{}`", case.name)), "{} is not named", case.name);
+        }
+    }
+    let steps: String = text
+        .lines()
+        .filter(|line| line.starts_with("{ ask = "))
+        .fold(String::new(), |all, line| all + line);
+    let script = Script::from_toml(&format!("[[rules]]\nsteps = [{steps}]")).unwrap();
+    assert_eq!(script.rules[0].steps.len(), 5);
+}
+
+/// What was answered can be said by the script that asked.
+#[tokio::test]
+async fn answers_can_be_said() {
+    let folder = folder();
+    let ask = |exec: &str, args: Value| json!({"ask": {"exec": exec, "args": args}});
+    let asks = [
+        (ask("read_args", json!({"path": "sub/b.txt"})), "two more"),
+        (ask("ls_args", json!({"path": "."})), "sub/b.txt"),
+        (ask("read_args", json!({"path": "../x"})), "leads out of the workspace"),
+        (ask("shell_args", json!({"command": "echo whole"})), "whole"),
+        (ask("shell_stream_args", json!({"command": "echo one; sleep 0.1; echo two"})), "one\ntwo"),
+        (ask("pi_grep_args", json!({"pattern": "more"})), "sub/b.txt:1: two more"),
+        (ask("git_diff_request", json!({})), "does not serve"),
+        (json!({"ask": {"query": "web_search_request_query"}}), "web_search_request_response"),
+    ];
+    let mut steps = Vec::new();
+    let mut expected = Vec::new();
+    for (ask, part) in asks {
+        steps.extend([ask, json!({"text": "{{answer}}\u{1}"})]);
+        expected.push(part);
+    }
+    steps.extend([
+        json!("use_workspace"),
+        json!({"text": "{{results}}\u{1}"}),
+        json!({"turn_end": {}}),
+    ]);
+    expected.push("ls answered: a.txt\nsub/\nsub/b.txt\nread answered: one\ntwo\nthree");
+    let workspace = Workspace::builder(folder.path()).allow(Access::Shell).build().unwrap();
+    let (text, _, report) = play(steps, Some(Arc::new(workspace))).await;
+    assert_clean(&report);
+    let said: Vec<_> = text.split('\u{1}').collect();
+    for (said, expected) in said.iter().zip(&expected) {
+        assert!(said.contains(expected), "{expected:?} is not in {said:?}");
+    }
+    assert_eq!(said.len(), expected.len() + 1);
 }
