@@ -151,6 +151,13 @@ impl Workspace {
         Self { shared: Arc::clone(&self.shared), desk: self.desk.fresh() }
     }
 
+    /// Ends all commands at once, without the time to end by themselves: for a program that is about
+    /// to exit without dropping anything.
+    pub fn kill_commands(&self) {
+        #[cfg(unix)]
+        self.shared.shell.running.kill();
+    }
+
     /// The root as the service sees it.
     pub fn shown_root(&self) -> &str {
         self.shared.root.shown()

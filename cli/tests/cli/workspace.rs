@@ -229,3 +229,42 @@ fn at_a_terminal_the_person_is_asked() {
     assert!(!screen.contains("Allow?"), "{screen}");
     service.report();
 }
+
+/// Whether a process is there whose command line holds this; dead ones do not count.
+#[cfg(target_os = "linux")]
+fn runs(mark: &str) -> bool {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
+        .any(|line| String::from_utf8_lossy(&line).contains(mark))
+}
+
+/// Once: a proper end. Twice: at once. Either way nothing that was started goes on.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_interrupt_leaves_no_command_behind() {
+    for interrupts in 1..=2 {
+        let folder = folder();
+        let mark = format!("97{:07}{interrupts}", std::process::id());
+        let command = format!("trap '' TERM INT; sleep {mark} & echo up; wait; sleep {mark}");
+        let ask = json!({"exec": "shell_stream_args", "args": {"command": command}});
+        let service = Service::asking(&[ask]);
+        let mut command = service.command(folder.path(), &["--allow", "shell"]);
+        let mut child = command.spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("| up") {
+            line.clear();
+            assert!(stderr.read_line(&mut line).unwrap() > 0, "the command was not started");
+        }
+        assert!(runs(&mark));
+        for _ in 0..interrupts {
+            let pid = child.id().to_string();
+            std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap();
+        }
+        finish(child).expect(130);
+        // Looking takes a millisecond or more: half a minute at least, for what takes none.
+        let ended = (0..30_000).any(|_| !runs(&mark));
+        assert!(ended, "{interrupts}: it goes on");
+    }
+}

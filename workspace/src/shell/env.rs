@@ -36,6 +36,8 @@ pub(crate) struct ShellOptions {
     /// Names of further variables that are handed on; `None`: all of them.
     pub(crate) inherit: Option<Vec<OsString>>,
     pub(crate) set: BTreeMap<OsString, OsString>,
+    #[cfg(unix)]
+    pub(crate) running: super::group::Running,
 }
 
 impl fmt::Debug for ShellOptions {
@@ -50,7 +52,13 @@ impl fmt::Debug for ShellOptions {
 
 impl Default for ShellOptions {
     fn default() -> Self {
-        Self { program: None, inherit: Some(Vec::new()), set: BTreeMap::new() }
+        Self {
+            program: None,
+            inherit: Some(Vec::new()),
+            set: BTreeMap::new(),
+            #[cfg(unix)]
+            running: super::group::Running::default(),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! A command with everything it started, and the end of all of it.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -19,6 +19,27 @@ const LOOK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mil
 /// The variable with the mark. A command inside a command carries the marks of both.
 pub(crate) const MARK: &str = "AGENTWIRE_SHELL";
 
+/// The commands of one workspace that have not ended yet.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Running(Arc<Mutex<Vec<Id>>>);
+
+impl Running {
+    /// Ends all of them, without a grace.
+    pub(crate) fn kill(&self) {
+        // Not under the lock: it looks through all processes.
+        let all = self.list().clone();
+        all.iter().for_each(|id| id.signal(Signal::KILL));
+    }
+
+    fn remove(&self, id: &Id) {
+        self.list().retain(|other| other.mark != id.mark);
+    }
+
+    fn list(&self) -> MutexGuard<'_, Vec<Id>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The processes of one command: its process group, and on Linux also those that left the group
 /// but carry the mark in their environment, or are children of one that belongs to it. Only what
 /// leaves the session, clears its environment and loses its parent before anybody looks gets away.
@@ -31,6 +52,7 @@ pub(crate) struct Group {
     id: Id,
     grace: Duration,
     state: State,
+    running: Running,
 }
 
 #[derive(Debug, Clone)]
@@ -52,8 +74,10 @@ enum State {
 
 impl Group {
     /// `leader` leads a session and a process group, with `mark` in its [`MARK`].
-    pub(crate) fn new(leader: Pid, mark: String, grace: Duration) -> Self {
-        Self { id: Id { leader, mark, strays: Arc::default() }, grace, state: State::Running }
+    pub(crate) fn new(leader: Pid, mark: String, grace: Duration, running: &Running) -> Self {
+        let id = Id { leader, mark, strays: Arc::default() };
+        running.list().push(id.clone());
+        Self { id, grace, state: State::Running, running: running.clone() }
     }
 
     /// The longest that [`Group::end`] takes.
@@ -70,6 +94,7 @@ impl Group {
             }
         }
         self.state = State::Ended;
+        self.running.remove(&self.id);
     }
 
     /// Waits until none is left; with a signal, each look sends it, because new ones can be born
@@ -99,11 +124,14 @@ impl Drop for Group {
             (State::Ended, _) => {}
             (State::Running, Ok(runtime)) => {
                 self.id.signal(Signal::TERM);
-                let (id, grace) = (self.id.clone(), self.grace);
-                let mut orphan = Self { id, grace, state: State::Orphaned };
+                let (id, grace, running) = (self.id.clone(), self.grace, self.running.clone());
+                let mut orphan = Self { id, grace, state: State::Orphaned, running };
                 runtime.spawn(async move { orphan.end().await });
             }
-            _ => self.id.signal(Signal::KILL),
+            _ => {
+                self.id.signal(Signal::KILL);
+                self.running.remove(&self.id);
+            }
         }
     }
 }

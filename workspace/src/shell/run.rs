@@ -66,7 +66,7 @@ pub(crate) async fn run(
     let lost = || io::Error::other("the command could not be followed");
     let pid = child.id().ok_or_else(lost)?;
     let leader = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(lost)?;
-    let group = Group::new(leader, mark, plan.grace);
+    let group = Group::new(leader, mark, plan.grace, &options.running);
     let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(lost());
     };

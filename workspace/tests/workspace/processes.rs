@@ -140,6 +140,29 @@ async fn nothing_is_left_in_the_background() {
     }
 }
 
+/// For a program that exits without dropping anything.
+#[tokio::test]
+async fn all_commands_can_be_ended_at_once() {
+    let folder = folder();
+    let workspace = Arc::new(workspace(&folder));
+    let mut commands = tokio::task::JoinSet::new();
+    let marks: Vec<_> = (0..3).map(|number| mark(6, number)).collect();
+    for (mark, command) in marks.iter().zip(STUBBORN) {
+        let (workspace, args) = (Arc::clone(&workspace), args(command, mark));
+        commands.spawn(async move { workspace.shell(&call(), args).await.unwrap().result });
+    }
+    until("all run", || marks.iter().all(|mark| runs(mark))).await;
+    workspace.kill_commands();
+    while let Some(ended) = commands.join_next().await {
+        let Some(shell_result::Result::Failure(failure)) = ended.unwrap() else { panic!() };
+        assert_eq!((failure.signal.as_str(), failure.aborted), ("SIGKILL", false));
+    }
+    assert!(!marks.iter().any(|mark| runs(mark)));
+    // The next one is not affected.
+    let next = workspace.shell(&call(), args("true", "")).await.unwrap().result;
+    assert!(matches!(next, Some(shell_result::Result::Success(_))), "{next:?}");
+}
+
 /// The runtime that would see to it is gone with the run.
 #[test]
 fn when_the_runtime_ends_all_of_it_ends() {

@@ -16,6 +16,7 @@ use self::person::Person;
 use self::tell::Tell;
 use super::Args;
 use crate::failure::Failure;
+use crate::interrupt;
 use crate::output::Look;
 
 /// The root as the service sees it, unless commands are allowed from the start: where the folder
@@ -53,7 +54,15 @@ impl Host {
             });
         }
         let workspace = builder.build().map_err(Failure::Usage)?;
-        Ok(Some(Self(Arc::new(Observed::new(workspace, Tell::new(args.report(), look))))))
+        let observed = Arc::new(Observed::new(workspace, Tell::new(args.report(), look)));
+        let serving = Arc::downgrade(&observed);
+        // Commands are in sessions of their own: a Ctrl-C at the terminal does not reach them.
+        interrupt::before_exit(move || {
+            if let Some(observed) = serving.upgrade() {
+                observed.kill_commands();
+            }
+        });
+        Ok(Some(Self(observed)))
     }
 
     /// Serves what the service asks of this run.

@@ -27,6 +27,10 @@ impl Observed {
     pub(super) const fn new(workspace: Workspace, tell: Tell) -> Self {
         Self { workspace, tell }
     }
+
+    pub(super) fn kill_commands(&self) {
+        self.workspace.kill_commands();
+    }
 }
 
 macro_rules! observe {
