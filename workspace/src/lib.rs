@@ -68,7 +68,15 @@
 //!
 //! What is too long keeps its head and its tail, with a line that says how much is missing, and the
 //! flags of the answer say so too. See [`Limits`].
+//!
+//! # Where it runs
+//!
+//! On Unix. The names that other systems understand as the same file, and how their processes end,
+//! would need a review of their own.
 #![forbid(unsafe_code)]
+
+#[cfg(not(unix))]
+compile_error!("agentwire-workspace runs on Unix only");
 
 mod access;
 mod approval;

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+#[cfg(unix)]
 use agentwire_workspace::Access;
+#[cfg(unix)]
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::failure::Report;
@@ -69,11 +71,13 @@ pub(crate) struct Args {
 
     /// Serve the files under this folder to the model: reading is free, the rest is asked for at
     /// the terminal, and refused where there is none
+    #[cfg(unix)]
     #[arg(long, value_name = "DIR")]
     pub(super) workspace: Option<PathBuf>,
 
     /// What may be done in the workspace without asking (repeatable). Commands are not held inside
     /// the folder: `shell` lets the model do what you can do
+    #[cfg(unix)]
     #[arg(long, value_name = "WHAT", requires = "workspace", value_parser = access())]
     pub(super) allow: Vec<Access>,
 
@@ -104,6 +108,7 @@ impl Args {
     }
 }
 
+#[cfg(unix)]
 fn access() -> impl TypedValueParser<Value = Access> {
     PossibleValuesParser::new(["read", "write", "shell"]).try_map(|name| name.parse::<Access>())
 }

@@ -29,11 +29,11 @@ const TOOL_ROUNDS: u32 = 25;
 
 pub(super) async fn chat(args: &Args, context: Context, look: Look) -> Result<(), Failure> {
     let interrupt = Interrupt::install()?;
+    let host = Host::new(args, look)?;
     // Dropping the server ends it, so it lives as long as the run.
-    let (client, _server) = connect(args, look).await?;
+    let (client, _server) = connect(args, look, host.is_some()).await?;
     let mut options = run::Options::default();
     options.deadline = args.timeout;
-    let host = Host::new(args, look)?;
     let question = Question { client, context, model: model(args), options, host };
     let run = question.ask().await?;
     let printer = Printer::new(args.report(), args.show_thinking, look);
@@ -73,11 +73,15 @@ fn model(args: &Args) -> Model {
 }
 
 /// A client for the endpoint that was named, or for a server started here.
-async fn connect(args: &Args, look: Look) -> Result<(Client, Option<Server>), Failure> {
+async fn connect(
+    args: &Args,
+    look: Look,
+    serves: bool,
+) -> Result<(Client, Option<Server>), Failure> {
     if args.local {
-        let script = match args.workspace {
-            Some(_) => Script::assistant_in_workspace(),
-            None => Script::assistant(),
+        let script = match serves {
+            true => Script::assistant_in_workspace(),
+            false => Script::assistant(),
         };
         let server = Server::builder().script(script).bind().await?;
         let certificate = server.certificate_pem().unwrap_or_default().to_owned();
