@@ -8,7 +8,7 @@ use crate::failure::{Failure, exit};
 static LAST: OnceLock<Box<dyn Fn() + Send + Sync>> = OnceLock::new();
 
 /// Has this done at the second Ctrl-C, which runs no destructor. The first to ask is heard.
-#[cfg_attr(not(unix), allow(dead_code, reason = "only a workspace asks for it"))]
+#[cfg(unix)]
 pub(crate) fn before_exit(last: impl Fn() + Send + Sync + 'static) {
     let _taken = LAST.set(Box::new(last));
 }

@@ -71,7 +71,7 @@ fn local_lists_the_folder_reads_a_file_and_answers() {
     for part in ["README.md", "src/main.rs", "# A project", "You asked: what is in here?"] {
         assert!(done.stdout().contains(part), "{part}: {}", done.stdout());
     }
-    assert_eq!(done.stderr, "workspace: list .: done\nworkspace: read README.md: 3 lines\n");
+    assert_eq!(done.stderr, "workspace: list .: 2 files\nworkspace: read README.md: 3 lines\n");
     assert!(!done.stdout().contains(path), "no local path goes out");
     // The file that is named is the one that is read.
     let done = run(["chat", "--local", "--workspace", path, "explain main.rs"]).expect(0);

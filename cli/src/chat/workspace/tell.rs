@@ -2,12 +2,13 @@
 
 use std::io::Write as _;
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::failure::Report;
-use crate::output::Look;
+use crate::output::{LINE_OPEN, Look};
 
 /// Lines of output that a person is shown of one command; the model sees more.
 const SHOWN: usize = 20;
@@ -53,7 +54,15 @@ impl Tell {
     }
 
     fn remark(self, text: &str) {
-        self.look.remark(&format!("workspace: {}", cut(text)));
+        self.line(&format!("workspace: {}", cut(text)));
+    }
+
+    /// A line by itself, also where the answer has not ended its own.
+    fn line(self, text: &str) {
+        if LINE_OPEN.swap(false, Ordering::Relaxed) && self.look.stderr_terminal {
+            let _unread = std::io::stderr().write_all(b"\n");
+        }
+        self.look.remark(text);
     }
 }
 
@@ -103,7 +112,7 @@ impl Step {
         let line = std::mem::take(&mut shown.open);
         shown.lines += 1;
         if shown.lines <= SHOWN {
-            self.tell.look.remark(&format!("  | {}", cut(line.trim_end())));
+            self.tell.line(&format!("  | {}", cut(line.trim_end())));
         }
     }
 
@@ -134,7 +143,7 @@ impl Step {
             }
             if shown.lines > SHOWN {
                 let more = shown.lines - SHOWN;
-                self.tell.look.remark(&format!("  | … {more} more lines"));
+                self.tell.line(&format!("  | … {more} more lines"));
             }
         }
         self.tell.remark(&format!("{}: {summary}", cut(&self.what)));
@@ -185,6 +194,9 @@ fn summary(outcome: &str, body: &Value) -> String {
             false => format!("exit code {code}"),
         };
     }
+    if let Some(files) = body.pointer("/directory_tree_root/num_files").and_then(Value::as_i64) {
+        return if files == 1 { "1 file".to_owned() } else { format!("{files} files") };
+    }
     let lines = ["content", "output"].into_iter().find_map(text).map(|text| text.lines().count());
     match (outcome, lines) {
         ("success", Some(1)) => "1 line".to_owned(),
@@ -215,6 +227,7 @@ mod tests {
             ("success", json!({"content": "a\nb\n"}), "2 lines"),
             ("success", json!({"output": "a"}), "1 line"),
             ("success", json!({"path": "x"}), "done"),
+            ("success", json!({"directory_tree_root": {"num_files": 7}}), "7 files"),
             ("permission_denied", json!({"error": "no"}), "permission denied: no"),
             ("file_not_found", json!({"path": "x"}), "file not found"),
             ("failure", json!({"exit_code": 3}), "exit code 3"),
