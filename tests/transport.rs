@@ -15,10 +15,19 @@
 mod clock;
 #[path = "transport/connecting.rs"]
 mod connecting;
+#[path = "transport/faults.rs"]
+mod faults;
 #[path = "transport/hosting.rs"]
 mod hosting;
+#[path = "transport/load.rs"]
+mod load;
 #[path = "transport/peer.rs"]
 mod peer;
+#[path = "transport/proxied.rs"]
+mod proxied;
+#[allow(dead_code, reason = "shared with tests that use more of it")]
+#[path = "rpc/raw.rs"]
+mod raw;
 #[path = "transport/runs.rs"]
 mod runs;
 #[path = "transport/unary.rs"]
