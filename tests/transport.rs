@@ -19,8 +19,6 @@ mod connecting;
 mod faults;
 #[path = "transport/hosting.rs"]
 mod hosting;
-#[path = "transport/load.rs"]
-mod load;
 #[path = "transport/peer.rs"]
 mod peer;
 #[path = "transport/proxied.rs"]

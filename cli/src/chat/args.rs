@@ -19,6 +19,8 @@ use crate::failure::Report;
 Environment:
   AGENTWIRE_TOKEN     access token of the service
   AGENTWIRE_ENDPOINT  base URL, where --endpoint is not given
+  https_proxy         HTTP proxy, http://[user:password@]host:port; all_proxy else
+  no_proxy            hosts that are reached without it
   NO_COLOR            no colours on the terminal")]
 pub(crate) struct Args {
     /// What to ask; `-` reads it from stdin. May be left out when --context ends with a question

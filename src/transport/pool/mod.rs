@@ -227,7 +227,7 @@ impl Inner {
         state.dial = None;
         match (result, Handle::try_current()) {
             (Ok((handle, driver)), Ok(runtime)) => {
-                let id = state.plan.dialed(handle.slots() + handle.active());
+                let id = state.plan.dialed(limit(&handle));
                 let idle = Arc::new(Notify::new());
                 let keeper = keep(Arc::downgrade(self), id, driver, Arc::clone(&idle));
                 let conn = Conn { handle, idle_since: Some(Instant::now()), idle };
@@ -296,7 +296,7 @@ impl State {
             if conn.handle.is_draining() {
                 self.plan.drain(*id);
             } else {
-                self.plan.set_limit(*id, conn.handle.slots() + conn.handle.active());
+                self.plan.set_limit(*id, limit(&conn.handle));
             }
         }
     }
@@ -307,6 +307,11 @@ impl State {
             self.conns.keys().filter(|id| !self.plan.knows(**id)).copied().collect();
         gone.iter().filter_map(|id| self.conns.remove(id)).collect()
     }
+}
+
+/// How many streams the peer allows, once it has said so.
+fn limit(handle: &ClientConnection) -> Option<usize> {
+    handle.is_settled().then(|| handle.slots() + handle.active())
 }
 
 impl Drop for Lease {

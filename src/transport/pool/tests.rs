@@ -137,7 +137,6 @@ async fn a_connection_without_calls_is_closed_after_a_while_and_made_anew() {
 async fn a_full_connection_gets_a_second_and_then_calls_queue() {
     let links = Links::new(2);
     let pool = pool(&links, 2);
-    // The first call learns the peer's limit; before that, 100 are assumed.
     pool.warm().await.unwrap();
     settle().await;
     let mut leases = Vec::new();
@@ -153,6 +152,18 @@ async fn a_full_connection_gets_a_second_and_then_calls_queue() {
     leases.pop();
     drop(fifth.await.unwrap());
     assert_eq!(links.dials(), 2);
+}
+
+/// Nobody is placed on a guess and then stuck behind the peer's limit.
+#[tokio::test(start_paused = true)]
+async fn calls_that_start_together_keep_to_a_limit_that_nobody_knew() {
+    let links = Links::new(2);
+    let pool = pool(&links, 4);
+    let (a, b, c) = tokio::join!(pool.checkout(), pool.checkout(), pool.checkout());
+    let leases = [a.unwrap(), b.unwrap(), c.unwrap()];
+    assert_eq!(links.dials(), 2);
+    let on = |id| leases.iter().filter(|lease| lease.id == id).count();
+    assert_eq!((on(1), on(2)), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,16 +2,26 @@
 //!
 //! `AGENTWIRE_RUNS` sets how many run one after the other; `.ci/full.d/load` runs the full number.
 
-use std::time::Instant;
+#![cfg(all(feature = "client", feature = "server"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on; times are printed"
+)]
+
+use std::time::{Duration, Instant};
 
 use agentwire::context::{Tool, ToolResult};
 use agentwire::run::{Event, Options};
 use agentwire::server::{Script, serve::Server};
 use agentwire::transport::{Client, Run};
 use serde_json::json;
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
-use super::peer::until;
+/// One test at a time: what the process holds in memory is asked for.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// Resident memory of this process in bytes, where the system says.
 fn resident() -> Option<usize> {
@@ -69,9 +79,23 @@ async fn rest(mut run: Run) -> String {
     text
 }
 
+/// Waits for what other tasks bring about, with a limit.
+async fn until(what: &str, mut true_now: impl FnMut() -> bool) {
+    let waiting = async {
+        while !true_now() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    assert!(
+        tokio::time::timeout(Duration::from_secs(10), waiting).await.is_ok(),
+        "in vain: {what}"
+    );
+}
+
 /// All of them are open at the same time: none gets its answer before the last has asked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn m72_a_thousand_runs_at_once_all_finish() {
+    let _alone = ALONE.lock().await;
     let runs = 1_000;
     let (server, client) = server_and_client().await;
     // Everything that is made once.
@@ -85,7 +109,7 @@ async fn m72_a_thousand_runs_at_once_all_finish() {
     };
     // A tool's answer is not due while the other runs start.
     let mut options = Options::default();
-    options.paused_turn = std::time::Duration::from_secs(3_600);
+    options.paused_turn = Duration::from_secs(3_600);
     let mut starting = JoinSet::new();
     for n in 0..runs {
         let prompt = client.prompt(format!("run {n}")).model("m").tool(tool.clone());
@@ -123,6 +147,7 @@ async fn m72_a_thousand_runs_at_once_all_finish() {
 
 #[tokio::test]
 async fn m73_run_after_run_leaves_nothing_behind() {
+    let _alone = ALONE.lock().await;
     let asked = std::env::var("AGENTWIRE_RUNS").ok();
     let runs: usize = asked.map_or(300, |runs| runs.parse().unwrap());
     let (server, client) = server_and_client().await;
