@@ -14,6 +14,7 @@ mod output;
 mod runtime;
 mod serve;
 mod token;
+mod trace;
 
 use std::process::ExitCode;
 

@@ -127,6 +127,7 @@ impl Dialer {
             stream = Box::new(self.handshake(config, at, stream).await?);
         }
         tunnel::open(&mut stream, proxy, endpoint, self.limits.proxy).await?;
+        tracing::debug!(%proxy, "tunnel open");
         Ok(stream)
     }
 
@@ -139,7 +140,12 @@ impl Dialer {
         let name = tls::server_name(endpoint)?;
         let limit = self.limits.tls;
         match timeout(limit, TlsConnector::from(config).connect(name, stream)).await {
-            Ok(Ok(stream)) => Ok(stream),
+            Ok(Ok(stream)) => {
+                let tls = stream.get_ref().1;
+                let (version, kind) = (tls.protocol_version(), tls.handshake_kind());
+                tracing::debug!(?version, ?kind, "TLS handshake done");
+                Ok(stream)
+            }
             Ok(Err(error)) => Err(tls::handshake_error(&error, endpoint)),
             Err(_) => Err(Error::network(
                 NetworkFault::Tls,
@@ -157,6 +163,7 @@ impl Dialer {
             let stream = connect_any(addresses, TcpStream::connect)
                 .await
                 .map_err(|error| connect_error(endpoint, &error))?;
+            tracing::debug!(address = ?stream.peer_addr().ok(), "connected");
             // A token is a small packet: waiting to fill one only makes it late.
             stream.set_nodelay(true).map_err(|error| connect_error(endpoint, &error))?;
             Ok(stream)

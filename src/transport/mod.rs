@@ -11,6 +11,7 @@
 
 mod builder;
 mod client;
+mod counters;
 mod dial;
 mod endpoint;
 mod headers;

@@ -79,6 +79,10 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(super) allow_cleartext: bool,
 
+    /// Write what connections and calls do to this file, as JSON lines: no content, no token
+    #[arg(long, value_name = "FILE")]
+    pub(super) trace: Option<PathBuf>,
+
     /// Print one JSON object a line (docs/CLI.md)
     #[arg(long)]
     json: bool,

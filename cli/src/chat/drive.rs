@@ -16,7 +16,7 @@ use super::print::Printer;
 use crate::failure::{Failure, exit, exit_of};
 use crate::interrupt::Interrupt;
 use crate::output::Look;
-use crate::token;
+use crate::{token, trace};
 
 /// The variable that names the base URL.
 const ENDPOINT: &str = "AGENTWIRE_ENDPOINT";
@@ -26,6 +26,9 @@ const ENDPOINT: &str = "AGENTWIRE_ENDPOINT";
 const TOOL_ROUNDS: u32 = 25;
 
 pub(super) async fn chat(args: &Args, context: Context, look: Look) -> Result<(), Failure> {
+    if let Some(path) = &args.trace {
+        trace::begin(path)?;
+    }
     let interrupt = Interrupt::install()?;
     // Dropping the server ends it, so it lives as long as the run.
     let (client, _server) = connect(args, look).await?;

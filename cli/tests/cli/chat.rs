@@ -288,6 +288,29 @@ fn nobody_listens() {
 }
 
 #[test]
+fn a_trace_says_what_the_connection_did_and_nothing_that_was_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), "trace.jsonl", "what was before\n");
+    let script = r#"[[rules]]
+        steps = [{ text = "quite-private" }, { turn_end = {} }]"#;
+    let service = Service::new(script, Some("tok-1"));
+    let trace = path.to_str().unwrap();
+    finish(service.chat(&["--trace", trace, "very-private"])).expect(0);
+    let text = fs::read_to_string(&path).unwrap();
+    let mut messages = Vec::new();
+    for line in text.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        messages.push(line["fields"]["message"].as_str().unwrap_or_default().to_owned());
+    }
+    for step in ["connected", "connection opened", "call placed", "call ended"] {
+        assert!(messages.iter().any(|message| message == step), "{step}: {text}");
+    }
+    assert!(!text.contains("private") && !text.contains("tok-1"), "{text}");
+    let nowhere = finish(service.chat(&["--trace", "/nonexistent/x", "hi"])).expect(2);
+    assert!(nowhere.stderr.contains("--trace"), "{}", nowhere.stderr);
+}
+
+#[test]
 fn the_environment_names_a_proxy_and_the_hosts_without_one() {
     let with = |name: &str, value: &str| {
         let mut command = agentwire(["chat", "--endpoint", "https://192.0.2.1", "hello"]);

@@ -226,6 +226,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for ClientDriver<T> {
 }
 
 impl<T> ClientDriver<T> {
+    /// Bytes read from the peer so far.
+    pub fn received(&self) -> u64 {
+        self.meter.read()
+    }
+
     fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
         let active = self.hub.active() > 0;
         let unused = self.handles.load(Ordering::Acquire) == 0 && !active;

@@ -1,5 +1,6 @@
 //! The tunnel through a proxy: `CONNECT` and its answer (RFC 9110, 9.3.6).
 
+use std::fmt;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -32,16 +33,16 @@ pub(crate) async fn open<T: AsyncRead + AsyncWrite + Unpin>(
     };
     let status = match tokio::time::timeout(limit, exchange).await {
         Ok(Ok(status)) => status,
-        Ok(Err(error)) => return Err(fault(proxy, format!("broke off: {}", error.kind()))),
+        Ok(Err(error)) => return Err(fault(proxy, format_args!("broke off: {}", error.kind()))),
         Err(_) => {
-            let text = format!("had not connected to {endpoint} after {limit:?}");
-            return Err(fault(proxy, text));
+            let what = format_args!("had not connected to {endpoint} after {limit:?}");
+            return Err(fault(proxy, what));
         }
     };
     match status {
         Some(200..=299) => Ok(()),
         Some(status) => Err(refused(proxy, endpoint, status)),
-        None => Err(fault(proxy, "did not answer in HTTP/1".to_owned())
+        None => Err(fault(proxy, "did not answer in HTTP/1")
             .with_hint("is the scheme of the proxy URL right, and the port?")),
     }
 }
@@ -78,7 +79,7 @@ async fn read_status<T: AsyncRead + Unpin>(io: &mut T) -> std::io::Result<Option
 }
 
 fn refused(proxy: &ProxyUrl, endpoint: &Endpoint, status: u16) -> Error {
-    let error = fault(proxy, format!("made no connection to {endpoint}: HTTP {status}"))
+    let error = fault(proxy, format_args!("made no connection to {endpoint}: HTTP {status}"))
         .with_http_status(status);
     match status {
         407 if proxy.authorization().is_some() => {
@@ -91,7 +92,7 @@ fn refused(proxy: &ProxyUrl, endpoint: &Endpoint, status: u16) -> Error {
     }
 }
 
-fn fault(proxy: &ProxyUrl, what: String) -> Error {
+fn fault(proxy: &ProxyUrl, what: impl fmt::Display) -> Error {
     Error::network(NetworkFault::Proxy, format!("the proxy {proxy} {what}"))
 }
 
