@@ -5,10 +5,10 @@ use std::fs;
 use std::path::Path;
 
 /// The rows `| case | what | verdict |` of a table whose case `is_case` knows: case, verdict.
-pub(crate) fn rows<'t>(
-    table: &'t str,
+pub(crate) fn rows(
+    table: &str,
     is_case: impl Fn(&str) -> bool,
-) -> impl Iterator<Item = (&'t str, &'t str)> {
+) -> impl Iterator<Item = (&str, &str)> {
     table.lines().filter_map(move |line| {
         let mut cells = line.strip_prefix('|')?.strip_suffix('|')?.split('|').map(str::trim);
         let (case, _what, verdict) = (cells.next()?, cells.next()?, cells.next()?);

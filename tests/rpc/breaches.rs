@@ -174,7 +174,7 @@ async fn m43_forty_eight_kibibytes_of_headers_are_read() {
     let block = [&[0x88][..], &header.repeat(3)].concat();
     two.peer.io.write_all(&headers(0, two.id, &block)).await.unwrap();
     let head = two.one.body.head().await.unwrap();
-    assert_eq!(head.headers.get_all("a").iter().map(|value| value.len()).sum::<usize>(), 48_000);
+    assert_eq!(head.headers.get_all("a").iter().map(http::HeaderValue::len).sum::<usize>(), 48_000);
 }
 
 #[tokio::test]
