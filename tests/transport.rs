@@ -23,9 +23,6 @@ mod hosting;
 mod peer;
 #[path = "transport/proxied.rs"]
 mod proxied;
-#[allow(dead_code, reason = "shared with tests that use more of it")]
-#[path = "rpc/raw.rs"]
-mod raw;
 #[path = "transport/runs.rs"]
 mod runs;
 #[path = "transport/unary.rs"]
