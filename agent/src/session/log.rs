@@ -140,6 +140,11 @@ impl Log {
         log.write(&lines)
     }
 
+    #[cfg(test)]
+    pub(super) fn read_only(path: &Path) -> Self {
+        Self { file: File::open(path).expect("the log"), path: path.to_owned() }
+    }
+
     fn begin(&mut self, header: Header) -> Result<Header, SessionError> {
         let mut line = Vec::new();
         push_line(&mut line, &header);

@@ -228,3 +228,25 @@ impl fmt::Debug for Session {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Scripted;
+    use crate::{Agent, Stop};
+
+    #[tokio::test]
+    async fn what_is_not_on_record_is_not_done() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("s.jsonl");
+        let mut session = Session::open(&path).expect("it opens");
+        // The disk refuses from here on.
+        session.log = Some(Arc::new(Mutex::new(Log::read_only(&path))));
+        let model = Scripted::new(|_| unreachable!("the model is not asked"));
+        let agent = Agent::builder(model).model("m").build().expect("an agent");
+        let ended = agent.prompt("go").session(session).start().finish().await.expect("an end");
+        let Stop::Failed { failure } = ended.outcome.stop else { panic!("it went on") };
+        assert_eq!(failure.kind, "session");
+        assert!(failure.message.starts_with("cannot write"), "{failure}");
+    }
+}
