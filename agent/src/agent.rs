@@ -51,6 +51,11 @@ impl Agent {
         self.task(Some(Message::user(text)))
     }
 
+    /// A task that begins with a whole user message.
+    pub fn ask(&self, message: Message) -> Task {
+        self.task(Some(message))
+    }
+
     /// A task that goes on where a session stopped, whether its last task broke off or ended
     /// without an answer. A session whose last task has its answer gives that.
     pub fn resume(&self, session: Session) -> Task {
@@ -108,6 +113,11 @@ impl AgentBuilder {
             self.refused.get_or_insert(error);
         }
         self
+    }
+
+    /// Adds tools that came together, for instance those of a server.
+    pub fn shared_tools(self, tools: impl IntoIterator<Item = Arc<dyn Tool>>) -> Self {
+        tools.into_iter().fold(self, Self::shared_tool)
     }
 
     /// What each task may use.

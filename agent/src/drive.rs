@@ -2,9 +2,8 @@
 //! nothing.
 #![allow(clippy::disallowed_methods, reason = "a driver: it may look at the clock")]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use agentwire::context::{Context, ToolCall, ToolResult};
 use agentwire::conversation::Conversation;
@@ -22,6 +21,9 @@ use crate::outcome::Outcome;
 use crate::session::{Session, SessionError};
 use crate::tool::{ToolContext, Toolbox};
 use crate::turn::{ModelCall, Step, Turn};
+
+/// Words of tools about their progress that may wait; more are dropped.
+const PROGRESS: usize = 1_024;
 
 /// What the caller wants of a running task.
 #[derive(Debug)]
@@ -49,9 +51,11 @@ struct Busy {
     aside: bool,
     tools: JoinSet<ToolResult>,
     calls: HashMap<Id, (ToolCall, AbortHandle, CancellationToken)>,
-    progress: mpsc::UnboundedSender<(String, String)>,
-    progressed: mpsc::UnboundedReceiver<(String, String)>,
+    progress: mpsc::Sender<(String, String)>,
+    progressed: mpsc::Receiver<(String, String)>,
     start: Instant,
+    /// Events that the caller has not taken.
+    unheard: VecDeque<Event>,
     /// The log cannot be written; it was said.
     unwritten: bool,
 }
@@ -69,7 +73,7 @@ enum Happened {
 impl Drive {
     /// Runs the task to its end; gives the session back.
     pub(crate) async fn run(mut self) -> (Outcome, Session) {
-        let (progress, progressed) = mpsc::unbounded_channel();
+        let (progress, progressed) = mpsc::channel(PROGRESS);
         let mut busy = Busy {
             run: None,
             aside: false,
@@ -78,6 +82,7 @@ impl Drive {
             progress,
             progressed,
             start: Instant::now() - self.turn.elapsed(),
+            unheard: VecDeque::new(),
             unwritten: false,
         };
         loop {
@@ -86,10 +91,11 @@ impl Drive {
             if self.turn.is_over() {
                 self.wind_down(&mut busy).await;
             }
-            self.hand_out().await;
+            self.hand_out(&mut busy).await;
             match step {
                 Some(Step::Done(outcome)) => return (*outcome, self.session),
-                // The log could not be written: what is not on record is not done.
+                // Called off while its events waited, or the log could not be written: what is not on
+                // record is not done.
                 Some(_) if self.turn.is_over() => {}
                 Some(Step::CallModel(call)) => self.call_model(&mut busy, call).await,
                 Some(Step::CallTools(calls)) => self.start_tools(&mut busy, calls),
@@ -119,13 +125,42 @@ impl Drive {
         }
     }
 
-    /// Hands out all events. One that nobody listens to any more cancels the task.
-    async fn hand_out(&mut self) {
-        while let Some(event) = self.turn.poll_event() {
-            if self.events.send(event).await.is_err() {
-                self.turn.cancel();
+    /// Hands out all events, waiting for the caller to take them. A cancel and the deadline do not
+    /// wait for that; what they come to is written first, so it is handed out later.
+    async fn hand_out(&mut self, busy: &mut Busy) {
+        busy.unheard.extend(std::iter::from_fn(|| self.turn.poll_event()));
+        while !busy.unheard.is_empty() {
+            let over = self.turn.is_over();
+            let deadline = self.turn.deadline().map(|deadline| busy.start + deadline);
+            let events = self.events.clone();
+            let (room, late) = tokio::select! {
+                biased;
+                room = events.reserve() => (room.ok(), false),
+                () = self.cancel.cancelled(), if !over => (None, false),
+                () = at(deadline), if !over => (None, true),
+            };
+            let Some(room) = room else {
+                if over {
+                    // Nobody listens any more.
+                    busy.unheard.clear();
+                }
+                return self.call_off(busy, late);
+            };
+            if let Some(event) = busy.unheard.pop_front() {
+                room.send(event);
             }
         }
+    }
+
+    fn call_off(&mut self, busy: &mut Busy, late: bool) {
+        match late {
+            true => self.turn.handle_timeout(busy.start.elapsed()),
+            false => self.turn.cancel(),
+        }
+        if let Some(run) = busy.run.as_mut().filter(|_| self.turn.is_over()) {
+            run.cancel();
+        }
+        self.stop_unwanted(busy);
     }
 
     async fn call_model(&mut self, busy: &mut Busy, call: ModelCall) {
@@ -224,7 +259,6 @@ impl Drive {
 
     async fn wait(&mut self, busy: &mut Busy) -> Happened {
         let deadline = self.turn.deadline().map(|deadline| busy.start + deadline);
-        let far = busy.start + Duration::from_secs(1 << 32);
         let said = async {
             match &mut busy.run {
                 Some(run) => run.next().await,
@@ -239,9 +273,7 @@ impl Drive {
             Some(done) = busy.tools.join_next_with_id() => Happened::Tool(done),
             Some((id, text)) = busy.progressed.recv() => Happened::Progress(id, text),
             event = said => Happened::Said(event),
-            () = tokio::time::sleep_until(deadline.unwrap_or(far)), if deadline.is_some() => {
-                Happened::Time
-            }
+            () = at(deadline) => Happened::Time,
         }
     }
 
@@ -288,6 +320,14 @@ impl Drive {
         busy.tools.shutdown().await;
         busy.calls.clear();
         self.end_run(busy, true).await;
+    }
+}
+
+/// Waits for an instant; for ever when there is none.
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -55,6 +55,8 @@ mod event;
 pub mod failure;
 mod generate;
 pub mod limits;
+#[cfg(feature = "mcp")]
+pub mod mcp;
 pub mod model;
 pub mod outcome;
 pub mod record;

@@ -189,7 +189,7 @@ pub(crate) fn interrupted(call: &ToolCall, started: bool) -> (ToolResult, ToolSt
 }
 
 /// The calls in a message.
-pub(crate) fn calls_of(message: &Message) -> impl Iterator<Item = &ToolCall> {
+pub fn calls_of(message: &Message) -> impl Iterator<Item = &ToolCall> {
     let parts = match message {
         Message::Assistant { content } => content.as_slice(),
         _ => &[],
@@ -200,8 +200,8 @@ pub(crate) fn calls_of(message: &Message) -> impl Iterator<Item = &ToolCall> {
     })
 }
 
-/// The text in a message.
-pub(crate) fn text_of(message: &Message) -> String {
+/// The text in a message: thinking and images are left out.
+pub fn text_of(message: &Message) -> String {
     use agentwire::context::{Part, UserContent};
     let of_parts = |parts: &[Part]| {
         let texts = parts.iter().filter_map(|part| match part {

@@ -15,7 +15,8 @@ use crate::session::Session;
 use crate::stage::StageError;
 
 /// A task that is under way: a [`Stream`] of [`Event`]s, the last of which is
-/// [`Event::Finished`]. Events must be read, or the task waits; dropping it cancels the task.
+/// [`Event::Finished`]. Events must be read: when 256 wait, so does the task, but for a cancel and
+/// its deadline. Dropping it cancels the task.
 pub struct Running {
     events: mpsc::Receiver<Event>,
     control: Control,

@@ -89,8 +89,13 @@ impl Open {
             // Another prompt after one that failed: the log has everything.
             None => self.agent.session_of(Some(&self.reference))?,
         };
-        // Nothing was asked yet, or the task is to be gone on with.
-        let mut prompt = session.last_task().is_none().then(|| Message::user(&self.prompt));
+        let mut prompt = Message::user(&self.prompt);
+        if let (Some(shape), Message::User { content }) = (&self.shape, &mut prompt) {
+            shape.instruct(content);
+        }
+        // Asked already: it is gone on with. Else the session is one of another task before.
+        let asked = session.messages().iter().any(|message| **message == prompt);
+        let prompt = (!asked).then_some(prompt);
         let (value, outcome, session) = match &self.shape {
             None => {
                 let task = Task { agent: self.agent.clone(), prompt, session: Some(session) };
@@ -98,9 +103,6 @@ impl Open {
                 (None, outcome, session)
             }
             Some(shape) => {
-                if let Some(Message::User { content }) = &mut prompt {
-                    shape.instruct(content);
-                }
                 let asked = Asked { agent: &self.agent, shape, cancel };
                 let (value, outcome, session) = asked.answer(prompt, session, Ok).await?;
                 (Some(value), outcome, session)

@@ -2,6 +2,7 @@
 
 #![allow(rustdoc::bare_urls, reason = "doc comments are the help texts, which are plain")]
 
+mod agent;
 mod chat;
 mod completions;
 mod decode;
@@ -39,6 +40,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Chat(Box<chat::Args>),
+    Agent(Box<agent::Args>),
+    Sessions(agent::SessionsArgs),
     Serve(serve::Args),
     Decode(decode::Args),
     Encode(Box<encode::Args>),
@@ -56,6 +59,8 @@ fn main() -> ExitCode {
 fn run(command: Command) -> (Report, Result<(), Failure>) {
     match command {
         Command::Chat(args) => (args.report(), chat::run(&args)),
+        Command::Agent(args) => (args.report(), agent::run(&args)),
+        Command::Sessions(args) => (Report::Text, agent::sessions(&args)),
         Command::Serve(args) => (Report::Text, serve::run(&args)),
         Command::Decode(args) => (Report::Text, decode::run(args)),
         Command::Encode(args) => (Report::Text, encode::run(&args)),

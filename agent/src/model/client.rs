@@ -1,6 +1,7 @@
 //! The transport as a model.
 
 use agentwire::Client;
+use agentwire::codec::Model as Name;
 use agentwire::context::ToolResult;
 use agentwire::conversation::Conversation;
 use agentwire::error::Result;
@@ -24,12 +25,13 @@ pub struct Hosted {
     execs: Option<Arc<dyn ExecHandler>>,
     asker: Option<Arc<dyn Ask>>,
     options: Option<Options>,
+    parameters: Vec<(String, String)>,
 }
 
 impl Hosted {
     /// The client alone: execs and queries are refused.
     pub fn new(client: Client) -> Self {
-        Self { client, execs: None, asker: None, options: None }
+        Self { client, execs: None, asker: None, options: None, parameters: Vec::new() }
     }
 
     /// Serves what the service asks this machine to do.
@@ -53,9 +55,20 @@ impl Hosted {
         self
     }
 
+    /// Parameters that go with every model, for instance `effort` with a level.
+    #[must_use]
+    pub fn parameters(mut self, parameters: Vec<(String, String)>) -> Self {
+        self.parameters = parameters;
+        self
+    }
+
     fn begin(self, request: ModelRequest) -> Boxed<'static, Result<Box<dyn ModelRun>, StartError>> {
         let ModelRequest { model, context, conversation } = request;
-        let mut run = self.client.ask(context).model(model.as_str()).conversation(conversation);
+        let model = self
+            .parameters
+            .into_iter()
+            .fold(Name::new(model), |model, (name, value)| model.parameter(name, value));
+        let mut run = self.client.ask(context).model(model).conversation(conversation);
         if let Some(execs) = self.execs {
             run = run.execs(execs);
         }

@@ -165,11 +165,6 @@ impl Session {
         self.transcript.last_outcome()
     }
 
-    /// What the last task asked for.
-    pub(crate) fn last_task(&self) -> Option<String> {
-        self.transcript.last_task()
-    }
-
     /// The end of the log that was cut off when it was opened: a write that did not get through.
     pub fn torn(&self) -> Option<&Torn> {
         self.torn.as_ref()

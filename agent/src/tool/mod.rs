@@ -71,7 +71,7 @@ pub trait Tool: Send + Sync {
 pub struct ToolContext {
     pub(crate) call: ToolCall,
     pub(crate) cancelled: CancellationToken,
-    pub(crate) progress: Option<tokio::sync::mpsc::UnboundedSender<(String, String)>>,
+    pub(crate) progress: Option<tokio::sync::mpsc::Sender<(String, String)>>,
 }
 
 impl ToolContext {
@@ -90,11 +90,12 @@ impl ToolContext {
         &self.cancelled
     }
 
-    /// Tells the caller of the task how far it is. The model does not see it.
+    /// Tells the caller of the task how far it is; dropped when 1,024 such words wait. The model
+    /// does not see it.
     pub fn progress(&self, text: impl Into<String>) {
         if let Some(progress) = &self.progress {
-            // A task that is over takes no more; nothing is lost.
-            let _over = progress.send((self.call.id.clone(), text.into()));
+            // Words that nobody has the time to hear.
+            let _unheard = progress.try_send((self.call.id.clone(), text.into()));
         }
     }
 }
@@ -116,6 +117,22 @@ impl ToolOutput {
     /// Text alone.
     pub fn text(text: impl Into<String>) -> Self {
         Self { parts: vec![Part::Text { text: text.into() }] }
+    }
+
+    /// The same output and more text.
+    #[must_use]
+    pub fn and_text(mut self, text: impl Into<String>) -> Self {
+        self.parts.push(Part::Text { text: text.into() });
+        self
+    }
+
+    /// Its text, a line for each part; images are left out.
+    pub fn to_text(&self) -> String {
+        let texts = self.parts.iter().filter_map(|part| match part {
+            Part::Text { text } => Some(text.as_str()),
+            Part::Image(_) => None,
+        });
+        texts.collect::<Vec<_>>().join("\n")
     }
 
     /// The same output and an image: base64 of a file, and its MIME type.

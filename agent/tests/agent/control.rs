@@ -49,6 +49,30 @@ async fn a_cancel_stops_tools_and_tells_them() {
 }
 
 #[tokio::test]
+async fn a_cancel_does_not_wait_for_events_to_be_read() {
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let wait = tool("wait", "Waits", move |context: agentwire_agent::ToolContext, _: Value| {
+        let (told, cancelled) = (told.clone(), context.cancelled().clone());
+        told.send(()).ok();
+        tokio::spawn(async move {
+            cancelled.cancelled().await;
+            told.send(()).ok();
+        });
+        // More than the task's events may wait.
+        (0..1_000).for_each(|n| context.progress(n.to_string()));
+        std::future::pending::<Result<String, _>>()
+    });
+    let agent = agent([Reply::new().call("1", "wait", json!({}))]).tool(wait);
+    let running = agent.build().expect("an agent").prompt("go").start();
+    heard.recv().await.expect("the tool runs");
+    running.control().cancel();
+    heard.recv().await.expect("the tool was told, though nobody read an event");
+    let ended = running.collect().await.expect("an end");
+    assert_eq!(ended.outcome.stop, Stop::Cancelled);
+    assert!(matches!(ended.events.last(), Some(Event::Finished { .. })));
+}
+
+#[tokio::test]
 async fn dropping_a_task_ends_its_tools() {
     struct Told(tokio::sync::mpsc::UnboundedSender<()>);
     impl Drop for Told {

@@ -83,6 +83,7 @@ async fn a_stage_that_failed_is_continued_and_one_that_is_done_is_not_asked_agai
             (0, 1) => Reply::new().call("1", "add", json!({"a": 1, "b": 2})),
             (1, 3) => Reply::new().fail(Error::new(Kind::Overloaded { retry_after: None }, "busy")),
             (2, 3) => Reply::new().text("three"),
+            (3, 5) => Reply::new().text("six"),
             other => Reply::new().fail(Error::invalid(format!("asked {other:?}"))),
         }
     });
@@ -99,6 +100,9 @@ async fn a_stage_that_failed_is_continued_and_one_that_is_done_is_not_asked_agai
     let (result, _) = stage(&agent, &spec, seen.as_ref()).await;
     assert_eq!(result.expect("from the log").text(), "three");
     assert_eq!(asked.load(Ordering::Relaxed), 3);
+    // Another task in the same session is asked after what was said in it.
+    let (result, _) = stage(&agent, &StageSpec::new("and 3?"), seen.as_ref()).await;
+    assert_eq!(result.expect("another").text(), "six");
 }
 
 #[tokio::test]

@@ -102,6 +102,30 @@ impl Args {
     pub(crate) fn report(&self) -> Report {
         if self.json { Report::Json } else { Report::Text }
     }
+
+    // For `agent`, which takes the same arguments.
+
+    pub(crate) fn has_context(&self) -> bool {
+        self.context.is_some()
+    }
+
+    pub(crate) fn model_id(&self) -> &str {
+        &self.model
+    }
+
+    /// Attempts after the first.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.retries.unwrap_or(0)
+    }
+
+    /// How long it may take.
+    pub(crate) fn time(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    pub(crate) fn shows_thinking(&self) -> bool {
+        self.show_thinking
+    }
 }
 
 fn access() -> impl TypedValueParser<Value = Access> {

@@ -65,15 +65,16 @@ impl Question {
 
 fn model(args: &Args) -> Model {
     let model = Model::new(&args.model);
-    match &args.thinking {
-        // Until a table of models says more, the level goes out as it was typed.
-        Some(level) => model.parameter("effort", level),
-        None => model,
-    }
+    parameters(args).into_iter().fold(model, |model, (name, value)| model.parameter(name, value))
+}
+
+/// Parameters of the model. Until a table of models says more, the level goes out as it was typed.
+pub(crate) fn parameters(args: &Args) -> Vec<(String, String)> {
+    args.thinking.iter().map(|level| ("effort".to_owned(), level.clone())).collect()
 }
 
 /// A client for the endpoint that was named, or for a server started here.
-async fn connect(args: &Args, look: Look) -> Result<(Client, Option<Server>), Failure> {
+pub(crate) async fn connect(args: &Args, look: Look) -> Result<(Client, Option<Server>), Failure> {
     if args.local {
         let script = match args.workspace {
             Some(_) => Script::assistant_in_workspace(),

@@ -1,6 +1,7 @@
 //! The binary, from its arguments to its exit code.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so")]
 
+mod agent;
 mod chat;
 mod streams;
 mod support;
