@@ -218,9 +218,7 @@ impl Error {
             Self::Stage { failure, .. }
             | Self::Child { failure, .. }
             | Self::Parallel { failure, .. }
-            | Self::Classified(failure) => {
-                Failure { message: self.to_string(), ..failure.clone() }
-            }
+            | Self::Classified(failure) => Failure { message: self.to_string(), ..failure.clone() },
             Self::Cancelled(_) => Failure::new(Code::Cancelled, self.to_string()),
             _ => Failure::new(Code::Unknown, self.to_string()),
         }

@@ -84,10 +84,9 @@ impl Code {
             | Self::RateLimited
             | Self::QuotaLimited
             | Self::ProviderUnavailable => Disposition::ActiveBlocked,
-            Self::InvalidApiKey
-            | Self::ForbiddenConfig
-            | Self::UnknownModel
-            | Self::Cancelled => Disposition::TerminalKilled,
+            Self::InvalidApiKey | Self::ForbiddenConfig | Self::UnknownModel | Self::Cancelled => {
+                Disposition::TerminalKilled
+            }
             Self::Unknown => Disposition::TerminalFailed,
         }
     }
@@ -127,9 +126,8 @@ impl Failure {
     /// failure beats a block, and only when all can be waited for the run waits. The longest wait
     /// is the one that counts.
     pub fn worst(failures: &[Self]) -> Option<Self> {
-        let worst = failures.iter().max_by_key(|one| {
-            (one.code.disposition(), one.retry_after_ms)
-        })?;
+        let worst =
+            failures.iter().max_by_key(|one| (one.code.disposition(), one.retry_after_ms))?;
         Some(worst.clone())
     }
 }
@@ -204,7 +202,8 @@ mod tests {
 
     #[test]
     fn the_worst_of_several_decides() {
-        let limited = |ms| Failure::new(Code::RateLimited, "").retry_after(Some(Duration::from_millis(ms)));
+        let limited =
+            |ms| Failure::new(Code::RateLimited, "").retry_after(Some(Duration::from_millis(ms)));
         let (failed, killed) =
             (Failure::new(Code::Unknown, ""), Failure::new(Code::InvalidApiKey, ""));
         let code = |list: &[Failure]| Failure::worst(list).map(|worst| worst.code);

@@ -16,6 +16,8 @@ pub struct Record {
     pub kind: Kind,
     /// The key, with the scope of a child in front.
     pub key: String,
+    /// The key of the child run it was made in; empty for the root.
+    pub scope: String,
     /// The step's name, or a question's kind.
     pub name: String,
     /// Position of the step among the steps of its run, from 1, in the order they were called.
@@ -25,8 +27,8 @@ pub struct Record {
     pub print: String,
     /// The result. `None` is "done, and it returned nothing", which is not "not done".
     pub value: Option<Value>,
-    /// The stage's session: where its conversation can be opened again.
-    pub session: Option<Value>,
+    /// Of a stage: its session, and what it took (model, attempts, tokens, time).
+    pub detail: Option<Value>,
     /// When it was recorded.
     pub at: Millis,
 }

@@ -99,7 +99,7 @@ fn the_28_ids() {
         let boundary = root.child("workflow:kid-flow");
         let mut child = Ordinals::default();
         add(&boundary.key, child.stage("ks"));
-        add(&boundary.key, child.tool("kt", &json!({})));
+        add(&boundary.key, child.tool("kt", &json!({"n": 1})));
         add(&boundary.key, child.ask("input", "kq", &Value::Null));
         add("", boundary);
     }
@@ -119,18 +119,19 @@ fn the_28_ids() {
 /// or prompt hash.
 #[test]
 fn replay_keys_carry_the_scope_too() {
-    let vectors = vectors();
-    for record in vectors["checkpoints_in_record_order"].as_array().unwrap() {
+    for record in vectors()["checkpoints_in_record_order"].as_array().unwrap() {
         let id = record["checkpointId"].as_str().unwrap();
         let key = ["replayKey", "argsHash", "promptHash"]
             .iter()
             .find_map(|field| record[*field].as_str())
             .unwrap();
-        let scope = id.split_inclusive(":1:").next().unwrap();
-        assert!(key.starts_with(scope.trim_end_matches(':')) || !id.starts_with("workflow:"));
+        // Within a child both begin with the child's key.
+        for scope in ["workflow:workflow:kid-flow:1:", "workflow:workflow:kid-flow:2:"] {
+            assert_eq!(key.starts_with(scope), id.starts_with(scope), "{id}");
+        }
     }
     assert_eq!(
-        Key::tool("kt", &json!({}), 1).scoped("workflow:workflow:kid-flow:1").key,
+        Key::tool("kt", &json!({"n": 1}), 1).scoped("workflow:workflow:kid-flow:1").key,
         "workflow:workflow:kid-flow:1:h811171f52f5154c4cbdc6462edee9295"
     );
     assert_eq!(join("workflow:a:1", "workflow:b:2"), "workflow:a:1:workflow:b:2");

@@ -54,9 +54,8 @@ impl SqliteStore {
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<StoreResult<T>>,
     ) -> StoreResult<T> {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        let transaction = connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(failed)?;
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         // Dropping the transaction undoes it.
         let done = work(&transaction).map_err(failed)??;
         transaction.commit().map_err(failed)?;
@@ -91,20 +90,22 @@ fn failed(error: rusqlite::Error) -> StoreError {
 fn insert(transaction: &Transaction<'_>, root: &str, record: &Record) -> rusqlite::Result<usize> {
     transaction
         .prepare_cached(
-            "INSERT INTO record(root, key, kind, name, seq, print, present, value, session, at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+            "INSERT INTO record(root, key, kind, scope, name, seq, print, present, value,
+                                detail, at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
              ON CONFLICT DO NOTHING",
         )?
         .execute(params![
             root,
             record.key,
             record.kind.as_str(),
+            record.scope,
             record.name,
             sql_millis(record.seq),
             record.print,
             record.value.is_some(),
             json(record.value.as_ref()),
-            json(record.session.as_ref()),
+            json(record.detail.as_ref()),
             sql_millis(record.at),
         ])
 }
@@ -170,13 +171,7 @@ impl Store for SqliteStore {
                         "INSERT INTO root(id, name, inputs, status, resumable, created, updated,
                                           code, lease_until)
                          VALUES (?1, ?2, ?3, 'running', 1, ?4, ?4, ?5, 0)",
-                        params![
-                            new.id,
-                            new.name,
-                            json(Some(&inputs)),
-                            sql_millis(now),
-                            new.code
-                        ],
+                        params![new.id, new.name, json(Some(&inputs)), sql_millis(now), new.code],
                     )?;
                 }
             }
@@ -250,10 +245,7 @@ impl Store for SqliteStore {
 
     fn records(&self, root: &str) -> StoreResult<Vec<Record>> {
         self.read(|connection| {
-            connection
-                .prepare_cached(rows::ALL_RECORDS)?
-                .query_map([root], read_record)?
-                .collect()
+            connection.prepare_cached(rows::ALL_RECORDS)?.query_map([root], read_record)?.collect()
         })
     }
 

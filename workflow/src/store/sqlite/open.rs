@@ -32,9 +32,9 @@ const MIGRATIONS: &[&str] = &["
         host TEXT, pid INTEGER, boot TEXT, nonce TEXT, lease_until INTEGER NOT NULL
     ) STRICT;
     CREATE TABLE record(
-        root TEXT NOT NULL, key TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL,
-        seq INTEGER NOT NULL, print TEXT NOT NULL, present INTEGER NOT NULL, value TEXT,
-        session TEXT, at INTEGER NOT NULL, PRIMARY KEY(root, key, kind)
+        root TEXT NOT NULL, key TEXT NOT NULL, kind TEXT NOT NULL, scope TEXT NOT NULL,
+        name TEXT NOT NULL, seq INTEGER NOT NULL, print TEXT NOT NULL, present INTEGER NOT NULL, value TEXT,
+        detail TEXT, at INTEGER NOT NULL, PRIMARY KEY(root, key, kind)
     ) STRICT, WITHOUT ROWID;
 "];
 
@@ -192,9 +192,8 @@ fn set_aside(path: &Path) -> StoreResult<PathBuf> {
         .map(|n| sibling(path, &format!(".corrupt-{n}")))
         .find(|candidate| !candidate.exists())
         .ok_or_else(|| StoreError::Io("no name is free for the damaged database".into()))?;
-    fs::rename(path, &free).map_err(|error| {
-        StoreError::Io(format!("cannot set {} aside: {error}", path.display()))
-    })?;
+    fs::rename(path, &free)
+        .map_err(|error| StoreError::Io(format!("cannot set {} aside: {error}", path.display())))?;
     for suffix in ["-wal", "-shm"] {
         // Most often there is none.
         let _absent = fs::rename(sibling(path, suffix), sibling(&free, suffix));
@@ -243,7 +242,8 @@ mod tests {
     #[test]
     fn versions_are_migrated_one_after_the_other_and_newer_ones_refused() {
         let connection = Connection::open_in_memory().unwrap();
-        let steps = ["CREATE TABLE a(x)", "ALTER TABLE a ADD COLUMN y", "INSERT INTO a VALUES (1, 2)"];
+        let steps =
+            ["CREATE TABLE a(x)", "ALTER TABLE a ADD COLUMN y", "INSERT INTO a VALUES (1, 2)"];
         let version = || -> u32 {
             connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
         };
@@ -252,7 +252,8 @@ mod tests {
         migrate(&connection, &steps).unwrap();
         migrate(&connection, &steps).unwrap();
         assert_eq!(version(), 3);
-        let rows: u32 = connection.query_row("SELECT count(*) FROM a", [], |row| row.get(0)).unwrap();
+        let rows: u32 =
+            connection.query_row("SELECT count(*) FROM a", [], |row| row.get(0)).unwrap();
         assert_eq!(rows, 1, "a migration ran twice");
         let refused = migrate(&connection, &steps[..2]);
         assert_eq!(refused, Err(StoreError::Newer { found: 3, known: 2 }));

@@ -9,11 +9,11 @@ use crate::key::Kind;
 use crate::record::{Owner, Record, Root, Status};
 
 pub(super) const ONE_RECORD: &str =
-    "SELECT kind, key, name, seq, print, present, value, session, at FROM record
+    "SELECT kind, key, name, seq, print, present, value, detail, at, scope FROM record
      WHERE root = ?1 AND key = ?2 AND kind = ?3";
 
 pub(super) const ALL_RECORDS: &str =
-    "SELECT kind, key, name, seq, print, present, value, session, at FROM record
+    "SELECT kind, key, name, seq, print, present, value, detail, at, scope FROM record
      WHERE root = ?1 ORDER BY at, seq, key";
 
 pub(super) const ONE_ROOT: &str = concat!(
@@ -72,13 +72,15 @@ pub(super) fn read_record(row: &Row<'_>) -> rusqlite::Result<Record> {
         seq: unsigned(row, 3)?,
         print: row.get(4)?,
         value: if present { parsed(row, 6)?.or(Some(Value::Null)) } else { None },
-        session: parsed(row, 7)?,
+        detail: parsed(row, 7)?,
         at: unsigned(row, 8)?,
+        scope: row.get(9)?,
     })
 }
 
 pub(super) fn read_root(row: &Row<'_>) -> rusqlite::Result<Root> {
-    let status = Status::parse(&row.get::<_, String>(3)?).ok_or_else(|| unreadable(3, "a status"))?;
+    let status =
+        Status::parse(&row.get::<_, String>(3)?).ok_or_else(|| unreadable(3, "a status"))?;
     let nonce: Option<String> = row.get(14)?;
     let owner = match nonce {
         Some(nonce) => {
