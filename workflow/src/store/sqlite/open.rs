@@ -45,7 +45,7 @@ pub(super) fn open(path: &Path) -> StoreResult<Connection> {
     if !has_magic(path)? {
         return Err(StoreError::Foreign(path.to_owned()));
     }
-    let connection = match checked(path) {
+    let connection = match whole_pages(path).and_then(|()| checked(path)) {
         Ok(connection) => connection,
         Err(Refused::Damaged(problem)) => {
             let moved_to = set_aside(path)?;
@@ -71,6 +71,29 @@ impl From<rusqlite::Error> for Refused {
             _ => Self::Other(failed(error)),
         }
     }
+}
+
+/// Whether the file ends where a page ends. SQLite reads what is missing of the last page as zeros.
+/// While there is a log, the end of the file may be in it.
+fn whole_pages(path: &Path) -> Result<(), Refused> {
+    let unreadable = |error: io::Error| {
+        Refused::Other(StoreError::Io(format!("cannot read {}: {error}", path.display())))
+    };
+    let mut head = Vec::new();
+    let file = fs::File::open(path).map_err(unreadable)?;
+    let length = file.metadata().map_err(unreadable)?.len();
+    file.take(18).read_to_end(&mut head).map_err(unreadable)?;
+    let page = match head.get(16..18) {
+        // The field says 1 for 65,536.
+        Some([0, 1]) => 65_536,
+        Some([high, low]) => u64::from(*high) << 8 | u64::from(*low),
+        _ => return Err(Refused::Damaged("the file is cut in its first page".into())),
+    };
+    let log = fs::metadata(sibling(path, "-wal")).map_or(0, |log| log.len());
+    if log == 0 && page > 0 && length % page != 0 {
+        return Err(Refused::Damaged("the file is cut in its last page".into()));
+    }
+    Ok(())
 }
 
 /// Opens an existing file and looks at all of it. Until it is known to be whole nothing may be
