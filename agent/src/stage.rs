@@ -156,10 +156,10 @@ impl std::fmt::Debug for StageOutcome {
 #[non_exhaustive]
 pub enum StageError {
     /// It was cancelled. The session can be continued.
-    #[error("the stage was cancelled")]
+    #[error("the task was cancelled")]
     Cancelled,
     /// It used up a limit. The session can be continued.
-    #[error("the stage crossed its limit of {}", limit.as_str())]
+    #[error("the task crossed its limit of {}", limit.as_str())]
     Limit {
         /// Which one.
         limit: LimitKind,
@@ -184,7 +184,7 @@ pub enum StageError {
     },
     /// The specification asks for something that cannot be: a tool that is not there, a schema
     /// that is none.
-    #[error("the stage cannot be run as specified: {message}")]
+    #[error("the task cannot be run as specified: {message}")]
     Spec {
         /// What is wrong with it.
         message: String,
@@ -208,7 +208,7 @@ impl StageError {
     }
 }
 
-/// Opens sessions in which stages run. Object-safe, so
+/// Opens sessions in which stages run. Implemented by [`Agent`](crate::Agent); object-safe, so
 /// that an engine can be tested with one of its own.
 pub trait StageRunner: Send + Sync {
     /// Opens a new session, or `prior` again. Sends nothing.
@@ -248,6 +248,23 @@ pub trait StageSession: Send {
 /// `prior` is the reference of an earlier attempt: its session is opened again and continued.
 /// `on_session` is called once, before the first byte is sent, so that the reference is on record
 /// when anything can have happened; to stop there, cancel `cancel`.
+///
+/// ```
+/// use agentwire_agent::model::Scripted;
+/// use agentwire_agent::stage::{StageSpec, run_stage};
+/// use agentwire_agent::{Agent, CancellationToken};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let runner = Agent::builder(Scripted::answers(["Paris"])).model("m").build().unwrap();
+/// let spec = StageSpec::new("What is the capital of France?");
+/// let mut seen = None;
+/// let mut on_session = |session: &_| seen = Some(Clone::clone(session));
+/// let cancel = CancellationToken::new();
+/// let done = run_stage(&runner, &spec, None, &mut on_session, &cancel).await.unwrap();
+/// assert_eq!(done.text(), "Paris");
+/// assert_eq!(seen, Some(done.session));
+/// # }
+/// ```
 ///
 /// # Errors
 /// Any [`StageError`]; after [`StageError::Cancelled`], [`StageError::Limit`] and a retryable

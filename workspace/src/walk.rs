@@ -81,6 +81,9 @@ impl Rules {
     }
 
     fn ignore(&self, names: &[OsString], name: &OsString, folder: bool) -> bool {
+        if self.0.is_none() {
+            return false;
+        }
         let path = absolute(names).join(name);
         let mut level = &self.0;
         while let Some(rules) = level {

@@ -1,9 +1,11 @@
 //! The seam to a model: what answers, whoever it is.
 //!
-//! [`Model`] is implemented by the transport's [`Client`](agentwire::Client) and by
-//! [`Scripted`], which plays turns from a list or a function.
+//! [`Model`] is implemented by the transport's [`Client`](agentwire::Client) ([`Hosted`] where it
+//! serves files and commands too), by [`Local`], the local server in memory, and by [`Scripted`],
+//! which plays turns from a list or a function.
 
 mod client;
+mod local;
 mod scripted;
 
 use std::future::Future;
@@ -18,6 +20,7 @@ pub use agentwire::transport::StartError;
 use crate::failure::Failure;
 
 pub use client::Hosted;
+pub use local::Local;
 pub use scripted::{Reply, Scripted};
 
 /// A boxed future: what object-safe async methods give.

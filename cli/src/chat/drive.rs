@@ -7,12 +7,14 @@ use agentwire::Error;
 use agentwire::context::{Context, ToolCall, ToolResult};
 use agentwire::error::Kind;
 use agentwire::run::{Ended, Event, EventRef, Notice, Retry};
+use agentwire::server::Script;
 use agentwire::server::serve::Server;
 use agentwire::transport::{Client, ClientBuilder, Roots, Run};
 use agentwire::{codec::Model, run};
 
 use super::Args;
 use super::print::Printer;
+use super::workspace::Host;
 use crate::failure::{Failure, exit, exit_of};
 use crate::interrupt::Interrupt;
 use crate::output::Look;
@@ -31,7 +33,8 @@ pub(super) async fn chat(args: &Args, context: Context, look: Look) -> Result<()
     let (client, _server) = connect(args, look).await?;
     let mut options = run::Options::default();
     options.deadline = args.timeout;
-    let question = Question { client, context, model: model(args), options };
+    let host = Host::new(args, look)?;
+    let question = Question { client, context, model: model(args), options, host };
     let run = question.ask().await?;
     let printer = Printer::new(args.report(), args.show_thinking, look);
     let retry = Retry::new(args.retries.unwrap_or(0));
@@ -45,12 +48,17 @@ struct Question {
     context: Context,
     model: Model,
     options: run::Options,
+    host: Option<Host>,
 }
 
 impl Question {
     async fn ask(&self) -> Result<Run, Failure> {
         let ask = self.client.ask(self.context.clone()).model(self.model.clone());
-        let run = ask.options(self.options.clone()).start().await;
+        let mut ask = ask.options(self.options.clone());
+        if let Some(host) = &self.host {
+            ask = host.attach(ask);
+        }
+        let run = ask.start().await;
         run.map_err(|refused| Failure::from(Error::from(refused)))
     }
 }
@@ -67,7 +75,11 @@ fn model(args: &Args) -> Model {
 /// A client for the endpoint that was named, or for a server started here.
 async fn connect(args: &Args, look: Look) -> Result<(Client, Option<Server>), Failure> {
     if args.local {
-        let server = Server::builder().bind().await?;
+        let script = match args.workspace {
+            Some(_) => Script::assistant_in_workspace(),
+            None => Script::assistant(),
+        };
+        let server = Server::builder().script(script).bind().await?;
         let certificate = server.certificate_pem().unwrap_or_default().to_owned();
         let client = Client::builder()
             .endpoint(server.url())

@@ -6,6 +6,7 @@ mod line;
 mod print;
 mod request;
 mod words;
+mod workspace;
 
 pub(crate) use args::Args;
 pub(crate) use line::put_error;

@@ -5,3 +5,5 @@ mod chat;
 mod streams;
 mod support;
 mod usage;
+#[cfg(unix)]
+mod workspace;

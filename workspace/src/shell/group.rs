@@ -1,12 +1,14 @@
 //! A command with everything it started, and the end of all of it.
 
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
-use super::members;
+use super::members::{self, Known};
 
 /// How long the system may take to end what was killed. What is still there then sleeps in the
 /// kernel, and goes when it wakes.
@@ -18,7 +20,8 @@ const LOOK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mil
 pub(crate) const MARK: &str = "AGENTWIRE_SHELL";
 
 /// The processes of one command: its process group, and on Linux also those that left the group
-/// but still carry the mark in their environment.
+/// but carry the mark in their environment, or are children of one that belongs to it. Only what
+/// leaves the session, clears its environment and loses its parent before anybody looks gets away.
 ///
 /// None of them outlives this value by more than the grace: when it is dropped before
 /// [`Group::end`] is through, they get SIGTERM at once, and after the grace SIGKILL from a task of
@@ -35,6 +38,8 @@ pub(super) struct Id {
     /// The process that leads the group and the session.
     pub(super) leader: Pid,
     pub(super) mark: String,
+    /// All that were there at the last look.
+    pub(super) strays: Arc<Mutex<HashSet<Known>>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +53,7 @@ enum State {
 impl Group {
     /// `leader` leads a session and a process group, with `mark` in its [`MARK`].
     pub(crate) fn new(leader: Pid, mark: String, grace: Duration) -> Self {
-        Self { id: Id { leader, mark }, grace, state: State::Running }
+        Self { id: Id { leader, mark, strays: Arc::default() }, grace, state: State::Running }
     }
 
     /// The longest that [`Group::end`] takes.
@@ -112,9 +117,11 @@ impl Id {
     }
 
     fn signal(&self, signal: Signal) {
+        // Looked for first: a child whose parent is killed is nobody's any more.
+        let strays = members::strays(self);
         // An error means that it has ended, or is not ours any more: a program that changed its
         // user. There is nothing else to be done about either.
         let _ = kill_process_group(self.leader, signal);
-        members::signal_strays(self, signal);
+        strays.into_iter().for_each(|stray| stray.signal(signal));
     }
 }
