@@ -14,6 +14,7 @@ mod output;
 mod runtime;
 mod serve;
 mod token;
+mod workflow;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,7 @@ enum Command {
     Serve(serve::Args),
     Decode(decode::Args),
     Encode(Box<encode::Args>),
+    Workflow(Box<workflow::Args>),
     Completions(completions::Args),
 }
 
@@ -59,6 +61,7 @@ fn run(command: Command) -> (Report, Result<(), Failure>) {
         Command::Serve(args) => (Report::Text, serve::run(&args)),
         Command::Decode(args) => (Report::Text, decode::run(args)),
         Command::Encode(args) => (Report::Text, encode::run(&args)),
+        Command::Workflow(args) => (args.report(), workflow::run(&args)),
         Command::Completions(args) => (Report::Text, completions::run(&args)),
     }
 }

@@ -212,15 +212,17 @@ impl Error {
         Self::Failed(message.into())
     }
 
-    /// The class of this error: what becomes of a run that ends with it.
+    /// The class of this error: what becomes of a run that ends with it. Tokens in the message are
+    /// taken out, as it is kept.
     pub fn failure(&self) -> Failure {
+        let message = agentwire::redact::clean(&self.to_string());
         match self {
             Self::Stage { failure, .. }
             | Self::Child { failure, .. }
             | Self::Parallel { failure, .. }
-            | Self::Classified(failure) => Failure { message: self.to_string(), ..failure.clone() },
-            Self::Cancelled(_) => Failure::new(Code::Cancelled, self.to_string()),
-            _ => Failure::new(Code::Unknown, self.to_string()),
+            | Self::Classified(failure) => Failure { message, ..failure.clone() },
+            Self::Cancelled(_) => Failure::new(Code::Cancelled, message),
+            _ => Failure::new(Code::Unknown, message),
         }
     }
 

@@ -127,6 +127,13 @@ impl Ctx {
         self.run_task(slot, &step, "", "").await
     }
 
+    /// A task whose prompt is complete: nothing in it is replaced.
+    pub(crate) async fn verbatim_task(&self, step: TaskStep) -> Result<TaskResult> {
+        let slot = self.task_slot(&step);
+        let prompt = step.prompt.clone().unwrap_or_default();
+        self.ask_task(slot, &step, &prompt).await
+    }
+
     /// Tasks one after the other, each with the result of the one before as its context. A step
     /// without a prompt says `task` when it is the first, and what the one before said otherwise.
     ///
@@ -194,13 +201,16 @@ impl Ctx {
         task: &str,
         fallback: &str,
     ) -> Result<TaskResult> {
-        let prompt = step.full_prompt(task, fallback);
+        self.ask_task(slot, step, &step.full_prompt(task, fallback)).await
+    }
+
+    async fn ask_task(&self, slot: Slot, step: &TaskStep, prompt: &str) -> Result<TaskResult> {
         let structured = step.options.schema.is_some();
         let file = |answer: Value| {
             let result = task_result(&step.name, answer, structured);
             serde_json::to_value(result).unwrap_or(Value::Null)
         };
-        let Said { value, .. } = said(self, &slot, &step.options, &prompt, file).await?;
+        let Said { value, .. } = said(self, &slot, &step.options, prompt, file).await?;
         serde_json::from_value(value).map_err(|_| {
             Error::failed(format!("the record of task {} does not hold a task's result", step.name))
         })
@@ -238,4 +248,23 @@ fn settled(all: Vec<Option<Result<TaskResult>>>) -> Result<Vec<TaskResult>> {
     let failure =
         Failure::worst(&failures).unwrap_or_else(|| Failure::new(Code::Unknown, first.to_string()));
     Err(Error::Parallel { failed, total, first: Box::new(first), failure })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prompts_are_put_together() {
+        let done = task_result("one", "ONE".into(), false);
+        let step = |prompt: &str| TaskStep::new("two").prompt(prompt);
+        let full = |step: &TaskStep| step.full_prompt("TASK", "{task}");
+        assert_eq!(full(&step("a {previous} b").previous(&done)), "a ONE b");
+        assert_eq!(full(&step("a").previous(&done)), "a\n\n---\none:\nONE");
+        assert_eq!(full(&step("a {previous}")), "a ");
+        assert_eq!(full(&TaskStep::new("two")), "TASK");
+        assert_eq!(full(&step("do {task}")), "do TASK");
+        let reads = full(&step("a").reads(["/x/a.md", "/x/b.md"]));
+        assert_eq!(reads, "Read first: /x/a.md, /x/b.md\na");
+    }
 }

@@ -180,55 +180,6 @@ async fn a_result_that_json_cannot_hold_is_an_error_before_it_is_recorded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_kill_that_meets_a_finished_effect_lets_it_be_recorded() {
-    let (store, fake) = (memory(), Fake::echo());
-    let engine = engine_over(store.clone(), &fake).build();
-    let control = Control::new();
-    let killer = control.clone();
-    let workflow = flow(move |ctx| {
-        let killer = killer.clone();
-        async move {
-            let late = ctx.tool("late", ()).run(|attempt| {
-                let killer = killer.clone();
-                async move {
-                    killer.kill("enough");
-                    attempt.cancel.cancelled().await;
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                    Ok::<_, String>(7)
-                }
-            });
-            Ok(json!(late.await?))
-        }
-    });
-    let done = engine.run(&workflow, &none(), &control).await.unwrap();
-    assert_eq!((done.status, done.resumable), (Status::Cancelled, false));
-    let records = store.records(&done.id).unwrap();
-    assert_eq!(records.len(), 1);
-    assert_eq!(records[0].value, Some(json!(7)));
-    // A killed run is over.
-    assert!(engine.resume(&done.id, &workflow, &Control::new()).await.is_err());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_tool_that_hangs_does_not_hold_a_kill() {
-    let (store, fake) = (memory(), Fake::echo());
-    let engine = engine_over(store, &fake).build();
-    let control = Control::new();
-    let killer = control.clone();
-    let workflow = flow(move |ctx| {
-        killer.kill("enough");
-        async move {
-            let hung = ctx.tool("hung", ()).run(|_| std::future::pending::<Result<(), String>>());
-            hung.await?;
-            Ok(Value::Null)
-        }
-    });
-    let done = engine.run(&workflow, &none(), &control).await.unwrap();
-    assert_eq!(done.status, Status::Cancelled);
-    assert_eq!(done.failure.unwrap().message, "enough");
-}
-
-#[tokio::test(start_paused = true)]
 async fn changed_prompts_are_refused_rerun_or_accepted() {
     for (policy, status, calls, text) in [
         (Policy::Refuse, Status::Failed, 1, None),
@@ -467,134 +418,6 @@ async fn a_blocked_run_goes_on_by_itself_when_the_provider_said_when() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_exit_wins_and_calls_everything_off() {
-    let fake = Fake::new(|call| async move {
-        if call.spec.prompt == "slow" { std::future::pending().await } else { Ok("x".into()) }
-    });
-    let engine = engine_over(memory(), &fake).build();
-    let workflow = flow(|ctx| async move {
-        let slow = ctx.stage("slow").prompt("slow");
-        let exit = async {
-            ctx.stage("quick").prompt("quick").await?;
-            let first = Exit::new(ExitStatus::Skipped).reason("nothing to do").output("out", 1);
-            let error = ctx.exit(first);
-            let _second = ctx.exit(Exit::new(ExitStatus::Cancelled));
-            Err::<(), Error>(error)
-        };
-        let (slow, _exit) = tokio::join!(slow, exit);
-        assert_eq!(slow, Err(Error::Exit));
-        // Swallowing it changes nothing.
-        assert!(ctx.stage("later").prompt("later").await.is_err());
-        Ok(Value::Null)
-    });
-    let done = engine.run(&workflow, &none(), &Control::new()).await.unwrap();
-    assert_eq!((done.status, done.resumable), (Status::Completed, false));
-    assert_eq!(done.exit, Some((ExitStatus::Skipped, Some("nothing to do".into()))));
-    assert_eq!(done.outputs.unwrap()["out"], 1);
-    assert_eq!(fake.seen(), ["slow", "quick"]);
-
-    let wrong = flow(|ctx| async move {
-        Err(ctx.exit(Exit::new(ExitStatus::Completed).output("undeclared", 1)))
-    });
-    let failed = engine.run(&wrong, &none(), &Control::new()).await.unwrap();
-    assert_eq!((failed.status, failed.resumable), (Status::Failed, false));
-    for (exit, status) in
-        [(ExitStatus::Cancelled, Status::Cancelled), (ExitStatus::Blocked, Status::Blocked)]
-    {
-        let workflow = flow(move |ctx| async move { Err(ctx.exit(Exit::new(exit))) });
-        let done = engine.run(&workflow, &none(), &Control::new()).await.unwrap();
-        assert_eq!((done.status, done.resumable), (status, false));
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn children_record_under_the_root_and_replay() {
-    let (store, fake) = (memory(), Fake::echo());
-    let engine = engine_over(store.clone(), &fake).build();
-    let kid = named("Kid Flow", |ctx| async move {
-        let said = ctx.stage("ks").prompt("x").await?;
-        let tool: u32 =
-            ctx.tool("kt", json!({"n": 1})).run(|_| async { Ok::<_, String>(3) }).await?;
-        Ok(json!([said.value, tool]))
-    });
-    let workflow = flow(move |ctx| {
-        let kid = kid.clone();
-        async move {
-            let a = ctx.workflow(&kid).run(none()).await?;
-            let b = ctx.workflow_as("X", &kid).run(none()).await?;
-            assert_ne!(a.run_id, ctx.run_id());
-            ctx.input("?").await?;
-            Ok(json!([a.outputs["out"], b.workflow]))
-        }
-    });
-    let first = engine.run(&workflow, &none(), &Control::new()).await.unwrap();
-    let keys: Vec<String> = store
-        .records(&first.id)
-        .unwrap()
-        .into_iter()
-        .filter(|record| record.kind.is_result())
-        .map(|record| record.key)
-        .collect();
-    for key in [
-        "workflow:workflow:kid-flow:1:stage:ks:1",
-        "workflow:workflow:kid-flow:1:h811171f52f5154c4cbdc6462edee9295",
-        "workflow:workflow:kid-flow:1",
-        "workflow:X:1",
-    ] {
-        assert!(keys.iter().any(|one| one == key), "{key} is not among {keys:?}");
-    }
-    assert_eq!(store.roots().unwrap().len(), 1);
-    engine.resume(&first.id, &workflow, &Control::new()).await.unwrap();
-    assert_eq!(fake.count(), 2, "a child was run again");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_child_s_failure_exit_depth_and_inputs() {
-    let fake = Fake::echo();
-    let engine = engine_over(memory(), &fake).build();
-    let exits = named("exits", |ctx| async move {
-        ctx.stage("s").prompt("s").await?;
-        Err(ctx.exit(Exit::new(ExitStatus::Completed).reason("early")))
-    });
-    let fails = named("fails", |ctx| async move {
-        ctx.stage("s").prompt("s").await?;
-        Err(Error::failed("no luck"))
-    });
-    let needs =
-        with(Workflow::builder("needs").input("x", agentwire_workflow::Input::text()), |_| async {
-            Ok(Value::Null)
-        });
-    let workflow = flow(move |ctx| {
-        let (exits, fails, needs) = (exits.clone(), fails.clone(), needs.clone());
-        async move {
-            let early = ctx.workflow(&exits).run(none()).await?;
-            assert!(early.exited);
-            assert_eq!(early.exit_reason.as_deref(), Some("early"));
-            let failed = ctx.workflow(&fails).run(none()).await;
-            assert!(matches!(failed, Err(Error::Child { .. })), "{failed:?}");
-            assert!(matches!(ctx.workflow(&needs).run(none()).await, Err(Error::Inputs(_))));
-            Ok(Value::Null)
-        }
-    });
-    let done = engine.run(&workflow, &none(), &Control::new()).await.unwrap();
-    assert_eq!(done.status, Status::Completed, "{:?}", done.failure);
-
-    let deep = named("d3", |ctx| async move { Ok(ctx.stage("s").prompt("deep").await?.value) });
-    let nest = |name: &str, inner: Workflow| {
-        named(name, move |ctx| {
-            let inner = inner.clone();
-            async move { Ok(Value::Object(ctx.workflow(&inner).run(none()).await?.outputs)) }
-        })
-    };
-    let four = nest("d0", nest("d1", nest("d2", deep)));
-    let done = engine.run(&four, &none(), &Control::new()).await.unwrap();
-    assert_eq!(done.status, Status::Completed, "four levels fit");
-    let five = nest("top", four);
-    let refused = engine.run(&five, &none(), &Control::new()).await.unwrap();
-    assert_eq!(refused.status, Status::Failed);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_session_is_on_record_before_the_answer_and_is_opened_again() {
     for task in [false, true] {
         let control = Control::new();
@@ -634,30 +457,6 @@ async fn a_session_is_on_record_before_the_answer_and_is_opened_again() {
         assert!(engine.verify(&first.id, &workflow).await.unwrap().is_ok());
         assert_eq!(fake.count(), count);
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_sleep_goes_on_where_it_was() {
-    let (store, fake) = (memory(), Fake::echo());
-    let clock = agentwire_workflow::clock::VirtualClock::starting_at(EPOCH);
-    let engine = engine_over(store, &fake).clock(clock).build();
-    let workflow = flow(|ctx| async move {
-        ctx.sleep(Duration::from_secs(100)).await?;
-        Ok(Value::Null)
-    });
-    let control = Control::new();
-    let inputs = none();
-    let run = engine.run_as("r", &workflow, &inputs, &control);
-    let stop = async {
-        tokio::time::sleep(Duration::from_secs(30)).await;
-        control.pause();
-    };
-    let (first, ()) = tokio::join!(run, stop);
-    assert_eq!(first.unwrap().status, Status::Paused);
-    tokio::time::sleep(Duration::from_secs(50)).await;
-    let began = tokio::time::Instant::now();
-    let done = engine.resume("r", &workflow, &Control::new()).await.unwrap();
-    assert_eq!((done.status, began.elapsed().as_secs()), (Status::Completed, 20));
 }
 
 #[tokio::test(start_paused = true)]
@@ -708,23 +507,4 @@ async fn a_run_that_did_nothing_fails_and_one_with_tools_alone_completes() {
     });
     let done = engine.run(&tools, &none(), &Control::new()).await.unwrap();
     assert_eq!(done.status, Status::Completed);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_kill_from_outside_reaches_a_run_under_way() {
-    let (store, fake) = (memory(), Fake::new(|_| std::future::pending()));
-    let engine = engine_over(store.clone(), &fake).build();
-    let workflow = flow(|ctx| async move { Ok(ctx.stage("s").prompt("p").await?.value) });
-    let control = Control::new();
-    let inputs = none();
-    let run = engine.run_as("r", &workflow, &inputs, &control);
-    let kill = async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(store.kill("r", EPOCH).unwrap());
-        assert!(!store.kill("r", EPOCH).unwrap(), "it was over already");
-        assert!(store.kill("unknown", EPOCH).is_err());
-    };
-    let (done, ()) = tokio::join!(run, kill);
-    assert_eq!(done.unwrap().status, Status::Cancelled);
-    assert_eq!(store.root("r").unwrap().unwrap().status, Status::Cancelled);
 }

@@ -89,7 +89,7 @@ async fn connect(args: &Args, look: Look) -> Result<(Client, Option<Server>), Fa
         return Ok((client, Some(server)));
     }
     let builder = Client::builder().allow_cleartext(args.allow_cleartext);
-    let mut builder = at_endpoint(builder, args)?;
+    let mut builder = at_endpoint(builder, args.endpoint.as_deref())?;
     if let Some(file) = &args.tls_ca {
         builder = builder.ca_file(file);
     }
@@ -97,8 +97,12 @@ async fn connect(args: &Args, look: Look) -> Result<(Client, Option<Server>), Fa
     Ok((client, None))
 }
 
-fn at_endpoint(builder: ClientBuilder, args: &Args) -> Result<ClientBuilder, Failure> {
-    if let Some(url) = &args.endpoint {
+/// The endpoint that was named, or that of the variable.
+pub(crate) fn at_endpoint(
+    builder: ClientBuilder,
+    endpoint: Option<&str>,
+) -> Result<ClientBuilder, Failure> {
+    if let Some(url) = endpoint {
         return Ok(builder.endpoint(url));
     }
     match std::env::var(ENDPOINT) {

@@ -9,6 +9,7 @@ mod words;
 mod workspace;
 
 pub(crate) use args::Args;
+pub(crate) use drive::at_endpoint;
 pub(crate) use line::put_error;
 pub(crate) use request::read_context;
 

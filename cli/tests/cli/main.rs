@@ -5,5 +5,6 @@ mod chat;
 mod streams;
 mod support;
 mod usage;
+mod workflow;
 #[cfg(unix)]
 mod workspace;

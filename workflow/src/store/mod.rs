@@ -28,7 +28,7 @@ pub type StoreResult<T> = Result<T, StoreError>;
 pub const LEASE_MS: u64 = 30_000;
 
 /// What begins with a new run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRoot {
     /// Its id.
     pub id: String,
