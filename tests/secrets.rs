@@ -147,7 +147,7 @@ async fn serve(script: Value) -> Server {
 }
 
 fn client(server: &Server) -> Client {
-    Client::builder().endpoint(server.url()).token(ACCESS).build().unwrap()
+    Client::builder().endpoint(server.url()).token(ACCESS).retries(0).build().unwrap()
 }
 
 async fn run_error(client: &Client, what: &str) {
@@ -236,7 +236,8 @@ async fn sign_ins() {
         let what = format!("refresh {n}");
         check_debug(&what, &(&auth, &account, &store, account.tokens(), account.tokens().claims()));
         check_error(&what, &account.instead_of(&Secret::from(ACCESS)).await.unwrap_err());
-        let client = Client::builder().endpoint(server.url()).tokens(account).build().unwrap();
+        let client =
+            Client::builder().endpoint(server.url()).tokens(account).retries(0).build().unwrap();
         check_debug(&what, &client);
         if let Err(error) = client.prompt("hi").model("m").start().await {
             check_debug(&what, &error);
