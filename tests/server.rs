@@ -10,10 +10,15 @@
 
 #[path = "server/client.rs"]
 mod client;
+#[path = "server/faults.rs"]
+mod faults;
 #[path = "server/fuzz.rs"]
 mod fuzz;
 #[path = "server/player.rs"]
 mod player;
+#[allow(dead_code, reason = "shared with tests that use more of it")]
+#[path = "rpc/raw.rs"]
+mod raw;
 #[path = "server/script.rs"]
 mod script;
 #[path = "server/session.rs"]

@@ -7,6 +7,8 @@
     reason = "a test that cannot go on"
 )]
 
+#[path = "session/faults.rs"]
+mod faults;
 #[path = "session/rig.rs"]
 mod rig;
 

@@ -15,10 +15,14 @@
 mod clock;
 #[path = "transport/connecting.rs"]
 mod connecting;
+#[path = "transport/faults.rs"]
+mod faults;
 #[path = "transport/hosting.rs"]
 mod hosting;
 #[path = "transport/peer.rs"]
 mod peer;
+#[path = "transport/proxied.rs"]
+mod proxied;
 #[path = "transport/resume.rs"]
 mod resume;
 #[path = "transport/runs.rs"]

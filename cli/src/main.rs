@@ -17,6 +17,7 @@ mod output;
 mod runtime;
 mod serve;
 mod token;
+mod trace;
 
 use std::process::ExitCode;
 

@@ -20,6 +20,7 @@ use crate::error::{Error, NetworkFault, Result};
 use crate::http1::{HyperIo, Whole};
 use crate::redact::Redactor;
 use crate::secret::Secret;
+use crate::transport::Proxy;
 use crate::transport::{
     Connector, DialLimits, Dialer, Endpoint, Roots, Speaks, Tls, authorities, bearer,
 };
@@ -211,6 +212,7 @@ pub struct AuthBuilder {
     ca_files: Vec<PathBuf>,
     allow_cleartext: bool,
     dial: DialLimits,
+    proxy: Proxy,
     request: Option<Duration>,
     connector: Option<Arc<dyn Connector>>,
 }
@@ -250,6 +252,12 @@ impl AuthBuilder {
     /// Trusts the authorities in this PEM file as well; it is read by [`AuthBuilder::build`].
     pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.ca_files.push(path.into());
+        self
+    }
+
+    /// Which HTTP proxy to go through; as the environment says by default.
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.proxy = proxy;
         self
     }
 
@@ -302,7 +310,10 @@ impl AuthBuilder {
             None => {
                 endpoint.check_cleartext(self.allow_cleartext)?;
                 let added = authorities(&self.ca_files, &self.ca_pem)?;
+                let proxies = self.proxy.rules(|name| std::env::var(name).ok());
+                proxies.of(&endpoint)?;
                 Arc::new(Dialer {
+                    proxies,
                     tls: Arc::new(Tls::new(Speaks::Http1, self.roots, added)),
                     limits: self.dial,
                     allow_cleartext: self.allow_cleartext,

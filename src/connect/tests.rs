@@ -258,6 +258,26 @@ fn m28_bombs_stop_at_the_limit_one_at_a_time() {
     assert_eq!(decode(&[&body], limits, Compression::Gzip).0.len(), 3);
 }
 
+/// Copied once: with a copy of the whole for each piece this takes hours and not a second.
+#[test]
+fn m04_a_large_message_in_small_pieces_takes_linear_time() {
+    const SIZE: usize = 64 << 20;
+    let limits = Limits { message: SIZE, ..Limits::default() };
+    let mut decoder = Decoder::new(limits, Compression::None);
+    let mut header = &[0, 4, 0, 0, 0][..];
+    assert!(decoder.next(&mut header).unwrap().is_none());
+    let piece = [7; 1 << 10];
+    for n in 1..=SIZE / piece.len() {
+        let mut chunk = &piece[..];
+        let whole = match decoder.next(&mut chunk).unwrap() {
+            Some(Envelope::Message(message)) => message.len() == SIZE,
+            Some(Envelope::EndStream(_)) => unreachable!(),
+            None => false,
+        };
+        assert_eq!(whole, n == SIZE / piece.len());
+    }
+}
+
 #[test]
 fn m10_a_million_empty_messages() {
     let body = vec![0; 5_000_000];

@@ -17,6 +17,7 @@ use super::dial::{Connector, DialLimits, Dialer};
 use super::endpoint::Endpoint;
 use super::headers::{Headers, Identity};
 use super::pool::{Pool, PoolOptions};
+use super::proxy::Proxy;
 use super::tls::{self, Roots, Speaks, Tls};
 
 /// See [`ClientBuilder::unary_timeout`].
@@ -38,6 +39,7 @@ pub struct ClientBuilder {
     ca_files: Vec<PathBuf>,
     allow_cleartext: bool,
     dial: DialLimits,
+    proxy: Proxy,
     pool: PoolOptions,
     run: run::Options,
     queue: QueueLimits,
@@ -133,6 +135,12 @@ impl ClientBuilder {
         self
     }
 
+    /// Which HTTP proxy to go through; as the environment says by default.
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.proxy = proxy;
+        self
+    }
+
     /// How connections are kept and what HTTP/2 is set to.
     pub fn pool(mut self, options: PoolOptions) -> Self {
         self.pool = options;
@@ -164,8 +172,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Another way to the network. TLS settings of this builder do not apply to it, and neither
-    /// does the rule about clear text.
+    /// Another way to the network. TLS settings and proxy of this builder do not apply to it, and
+    /// neither does the rule about clear text.
     pub fn connector(mut self, connector: impl Connector) -> Self {
         self.connector = Some(Arc::new(connector));
         self
@@ -174,8 +182,8 @@ impl ClientBuilder {
     /// Checks everything and makes the client.
     ///
     /// # Errors
-    /// [`Kind::InvalidRequest`](crate::error::Kind::InvalidRequest) for a base URL, token, header
-    /// or certificate file that cannot be used; never with the token or the URL in it.
+    /// [`Kind::InvalidRequest`](crate::error::Kind::InvalidRequest) for a base URL, token, header,
+    /// proxy or certificate file that cannot be used; never with the token or a URL in it.
     pub fn build(self) -> Result<Client> {
         let run_at = parse(self.endpoint.as_deref())?;
         let unary_at = match &self.unary_endpoint {
@@ -193,7 +201,12 @@ impl ClientBuilder {
                 run_at.check_cleartext(self.allow_cleartext)?;
                 unary_at.check_cleartext(self.allow_cleartext)?;
                 let added = authorities(&self.ca_files, &self.ca_pem)?;
+                let proxies = self.proxy.rules(|name| std::env::var(name).ok());
+                for endpoint in [&run_at, &unary_at] {
+                    proxies.of(endpoint)?;
+                }
                 Arc::new(Dialer {
+                    proxies,
                     tls: Arc::new(Tls::new(Speaks::Http2, self.roots, added)),
                     limits: self.dial,
                     allow_cleartext: self.allow_cleartext,

@@ -14,10 +14,13 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ClientConfig;
 
-use crate::error::{Error, NetworkFault, Result};
+use crate::error::{Error, Kind, NetworkFault, Result};
 
 use super::endpoint::{Endpoint, Host};
+use super::proxy::{ProxyRules, ProxyUrl, tunnel};
 use super::tls::{self, Tls};
 
 /// A byte stream that HTTP/2 can run over.
@@ -49,24 +52,31 @@ pub struct DialLimits {
     pub connect: Duration,
     /// The TLS handshake. 10 s (FAULTS, promises).
     pub tls: Duration,
+    /// A proxy's answer to CONNECT: it connects meanwhile. 10 s, twice what connecting takes here.
+    pub proxy: Duration,
 }
 
 impl Default for DialLimits {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(5), tls: Duration::from_secs(10) }
+        Self {
+            connect: Duration::from_secs(5),
+            tls: Duration::from_secs(10),
+            proxy: Duration::from_secs(10),
+        }
     }
 }
 
 /// An address gets this long before the next one is tried beside it (RFC 8305 section 8).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
-/// Addresses tried for one name: more than any real service publishes.
-const MAX_ADDRESSES: usize = 32;
+/// Addresses tried for one name: more than any real service publishes, and the last one has its turn
+/// before the 5 s for connecting are over.
+const MAX_ADDRESSES: usize = 16;
 
 /// The default connector.
-#[derive(Debug)]
 pub(crate) struct Dialer {
     pub(crate) tls: Arc<Tls>,
+    pub(crate) proxies: ProxyRules,
     pub(crate) limits: DialLimits,
     pub(crate) allow_cleartext: bool,
 }
@@ -80,23 +90,19 @@ impl Connector for Dialer {
 impl Dialer {
     async fn dial(&self, endpoint: &Endpoint) -> Result<BoxIo> {
         endpoint.check_cleartext(self.allow_cleartext)?;
+        let proxy = self.proxies.of(endpoint)?;
+        let way = async {
+            match &proxy {
+                Some(proxy) => self.through(proxy, endpoint).await,
+                None => self.direct(endpoint).await,
+            }
+        };
         if !endpoint.is_tls() {
-            return Ok(Box::new(self.tcp(endpoint).await?));
+            return way.await;
         }
         // The roots are read while the SYN is on its way.
-        let (stream, config) = tokio::try_join!(self.tcp(endpoint), self.tls.config())?;
-        let name = tls::server_name(endpoint)?;
-        let handshake = TlsConnector::from(config).connect(name, stream);
-        let stream = timeout(self.limits.tls, handshake)
-            .await
-            .map_err(|_| {
-                let limit = self.limits.tls;
-                Error::network(
-                    NetworkFault::Tls,
-                    format!("the TLS handshake with {endpoint} was not done after {limit:?}"),
-                )
-            })?
-            .map_err(|error| tls::handshake_error(&error, endpoint))?;
+        let (stream, config) = tokio::try_join!(way, self.tls.config())?;
+        let stream = self.handshake(config, endpoint, stream).await?;
         let chosen = stream.get_ref().1.alpn_protocol();
         if !self.tls.speaks().accepts(chosen) {
             return Err(tls::alpn_error(endpoint, chosen));
@@ -104,14 +110,61 @@ impl Dialer {
         Ok(Box::new(stream))
     }
 
-    async fn tcp(&self, endpoint: &Endpoint) -> Result<TcpStream> {
+    async fn direct(&self, endpoint: &Endpoint) -> Result<BoxIo> {
+        let loopback_only = !endpoint.is_tls() && !self.allow_cleartext;
+        Ok(Box::new(self.tcp(endpoint, loopback_only).await?))
+    }
+
+    /// The host's name is left to the proxy to resolve.
+    async fn through(&self, proxy: &ProxyUrl, endpoint: &Endpoint) -> Result<BoxIo> {
+        let at = proxy.endpoint();
+        let tcp = self.tcp(at, false).await.map_err(|error| {
+            let text = format!("on the way to the proxy: {}", error.message());
+            error.with_kind(Kind::Network(NetworkFault::Proxy)).with_message(text)
+        })?;
+        let mut stream: BoxIo = Box::new(tcp);
+        if at.is_tls() {
+            let config = self.tls.proxy_config().await?;
+            stream = Box::new(self.handshake(config, at, stream).await?);
+        }
+        tunnel::open(&mut stream, proxy, endpoint, self.limits.proxy).await?;
+        tracing::debug!(%proxy, "tunnel open");
+        Ok(stream)
+    }
+
+    async fn handshake(
+        &self,
+        config: Arc<ClientConfig>,
+        endpoint: &Endpoint,
+        stream: BoxIo,
+    ) -> Result<TlsStream<BoxIo>> {
+        let name = tls::server_name(endpoint)?;
+        let limit = self.limits.tls;
+        match timeout(limit, TlsConnector::from(config).connect(name, stream)).await {
+            Ok(Ok(stream)) => {
+                let tls = stream.get_ref().1;
+                let (version, kind) = (tls.protocol_version(), tls.handshake_kind());
+                tracing::debug!(?version, ?kind, "TLS handshake done");
+                Ok(stream)
+            }
+            Ok(Err(error)) => Err(tls::handshake_error(&error, endpoint)),
+            Err(_) => Err(Error::network(
+                NetworkFault::Tls,
+                format!("the TLS handshake with {endpoint} was not done after {limit:?}"),
+            )),
+        }
+    }
+
+    async fn tcp(&self, endpoint: &Endpoint, loopback_only: bool) -> Result<TcpStream> {
         let limit = self.limits.connect;
         let mut resolved = false;
         let attempt = async {
-            let addresses = self.resolve(endpoint).await?;
+            let addresses = self.resolve(endpoint, loopback_only).await?;
             resolved = true;
-            let stream =
-                connect_any(addresses).await.map_err(|error| connect_error(endpoint, &error))?;
+            let stream = connect_any(addresses, TcpStream::connect)
+                .await
+                .map_err(|error| connect_error(endpoint, &error))?;
+            tracing::debug!(address = ?stream.peer_addr().ok(), "connected");
             // A token is a small packet: waiting to fill one only makes it late.
             stream.set_nodelay(true).map_err(|error| connect_error(endpoint, &error))?;
             Ok(stream)
@@ -129,7 +182,11 @@ impl Dialer {
         }
     }
 
-    async fn resolve(&self, endpoint: &Endpoint) -> Result<VecDeque<SocketAddr>> {
+    async fn resolve(
+        &self,
+        endpoint: &Endpoint,
+        loopback_only: bool,
+    ) -> Result<VecDeque<SocketAddr>> {
         let port = endpoint.port();
         let name = match endpoint.host_ref() {
             Host::Ip(ip) => return Ok(VecDeque::from([SocketAddr::new(*ip, port)])),
@@ -142,7 +199,6 @@ impl Dialer {
             )
             .with_hint("check the name and the network")
         })?;
-        let loopback_only = !endpoint.is_tls() && !self.allow_cleartext;
         let allowed =
             |address: &SocketAddr| !loopback_only || address.ip().to_canonical().is_loopback();
         let addresses = alternate(found.filter(allowed).take(MAX_ADDRESSES));
@@ -179,13 +235,20 @@ fn alternate(addresses: impl Iterator<Item = SocketAddr>) -> VecDeque<SocketAddr
 }
 
 /// Tries the addresses in turn; one that neither answers nor refuses is left running while the
-/// next is tried. The first connection wins; the others end with the set.
-async fn connect_any(mut addresses: VecDeque<SocketAddr>) -> io::Result<TcpStream> {
+/// next is tried (FAULTS M59b). The first connection wins; the others end with the set.
+async fn connect_any<T, F>(
+    mut addresses: VecDeque<SocketAddr>,
+    connect: impl Fn(SocketAddr) -> F,
+) -> io::Result<T>
+where
+    T: Send + 'static,
+    F: Future<Output = io::Result<T>> + Send + 'static,
+{
     let mut attempts = JoinSet::new();
     let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "no address");
     loop {
         if let Some(address) = addresses.pop_front() {
-            attempts.spawn(TcpStream::connect(address));
+            attempts.spawn(connect(address));
         }
         let patience = async {
             if addresses.is_empty() {
@@ -209,11 +272,12 @@ async fn connect_any(mut addresses: VecDeque<SocketAddr>) -> io::Result<TcpStrea
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
+    use crate::transport::proxy::Proxy;
 
     fn dialer() -> Dialer {
         let tls = Arc::new(Tls::new(tls::Speaks::Http2, tls::Roots::OnlyAdded, Vec::new()));
-        Dialer { tls, limits: DialLimits::default(), allow_cleartext: false }
+        let proxies = Proxy::off().rules(|_| None);
+        Dialer { tls, proxies, limits: DialLimits::default(), allow_cleartext: false }
     }
 
     async fn fault(dialer: &Dialer, url: &str) -> (Kind, String) {
@@ -239,8 +303,40 @@ mod tests {
         assert_eq!(kind, Kind::Network(NetworkFault::Connect), "{text}");
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let listening = listener.local_addr().unwrap();
-        let stream = connect_any(VecDeque::from([refused, listening])).await.unwrap();
+        let stream =
+            connect_any(VecDeque::from([refused, listening]), TcpStream::connect).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), listening);
+    }
+
+    /// FAULTS M59b, on a virtual clock: refused, black-holed and good addresses.
+    #[tokio::test(start_paused = true)]
+    async fn m59b_addresses_are_tried_in_turn_and_none_holds_the_others_up() {
+        let connect = async |plan: &'static str| {
+            let start = tokio::time::Instant::now();
+            let ports = (0..plan.len()).map(|n| u16::try_from(n).unwrap());
+            let addresses = ports.map(|n| SocketAddr::from(([127, 0, 0, 1], n))).collect();
+            let dialled = connect_any(addresses, |address| async move {
+                match plan.as_bytes()[usize::from(address.port())] {
+                    b'x' => Err(io::ErrorKind::ConnectionRefused.into()),
+                    b'.' => std::future::pending().await,
+                    tenths => {
+                        sleep(Duration::from_millis(u64::from(tenths - b'0') * 100)).await;
+                        Ok(address.port())
+                    }
+                }
+            });
+            let port = timeout(DialLimits::default().connect, dialled).await;
+            (port.map(|port| port.map_err(|error| error.kind())), start.elapsed().as_millis())
+        };
+        assert_eq!(connect("x1").await, (Ok(Ok(1)), 100), "refused: the next at once");
+        assert_eq!(connect(".1").await, (Ok(Ok(1)), 350), "silent: the next after a moment");
+        assert_eq!(connect("51").await, (Ok(Ok(1)), 350), "the faster one wins");
+        assert_eq!(connect("3.").await, (Ok(Ok(0)), 300), "the slow first one is kept");
+        assert_eq!(connect("...............1").await, (Ok(Ok(15)), 3_850), "all have their turn");
+        let refused = Ok(Err(io::ErrorKind::ConnectionRefused));
+        assert_eq!(connect("xxx").await, (refused, 0));
+        let (silent, took) = connect(".x.").await;
+        assert!(silent.is_err() && took == 5_000, "{took}");
     }
 
     #[tokio::test]

@@ -132,12 +132,24 @@ impl Endpoint {
 
     /// `host[:port]` as in `:authority`: the port only where it is not the scheme's own.
     pub(crate) fn authority(&self) -> String {
-        let host = match &self.host {
+        if self.port == default_port(self.tls) {
+            self.bracketed_host()
+        } else {
+            self.host_and_port()
+        }
+    }
+
+    /// `host:port`, as a proxy is told.
+    pub(crate) fn host_and_port(&self) -> String {
+        format!("{}:{}", self.bracketed_host(), self.port)
+    }
+
+    fn bracketed_host(&self) -> String {
+        match &self.host {
             Host::Ip(IpAddr::V6(ip)) => format!("[{ip}]"),
             Host::Ip(ip) => ip.to_string(),
             Host::Name(name) => name.clone(),
-        };
-        if self.port == default_port(self.tls) { host } else { format!("{host}:{}", self.port) }
+        }
     }
 }
 

@@ -4,18 +4,20 @@
 //! means is decided in [`run`](crate::run); which connection a call gets, in `pool::plan`.
 //!
 //! ```text
-//! Client ── checkout ─▶ Pool ── dial ─▶ Connector (DNS, TCP, TLS + ALPN h2)
+//! Client ── checkout ─▶ Pool ── dial ─▶ Connector (DNS, TCP, proxy, TLS + ALPN h2)
 //!   │                    │ one task a connection: http2::ClientDriver
 //!   └ run ─▶ one task a run: stream ⇄ run::Session ⇄ Mailbox ⇄ Run (events, answers, cancel)
 //! ```
 
 mod builder;
 mod client;
+mod counters;
 mod credentials;
 mod dial;
 mod endpoint;
 mod headers;
 mod pool;
+mod proxy;
 mod run;
 mod tls;
 mod unary;
@@ -26,6 +28,7 @@ pub use dial::{BoxIo, Connecting, Connector, DialLimits, Io};
 pub use endpoint::Endpoint;
 pub use headers::Identity;
 pub use pool::PoolOptions;
+pub use proxy::Proxy;
 pub use run::{Run, RunHandle};
 pub use tls::Roots;
 

@@ -90,6 +90,13 @@ impl Tls {
             .await
             .cloned()
     }
+
+    /// The same trust for a proxy, which speaks HTTP/1.1.
+    pub(crate) async fn proxy_config(&self) -> Result<Arc<ClientConfig>> {
+        let mut config = ClientConfig::clone(self.config().await?.as_ref());
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
 }
 
 fn build(
@@ -108,6 +115,8 @@ fn build(
         }
         None => builder.with_root_certificates(store(roots, added)?).with_no_client_auth(),
     };
+    // Sessions are resumed as rustls does by default: from memory, 256 servers, for the life of this
+    // configuration, which all connections of a client share.
     config.alpn_protocols = vec![speaks.alpn().to_vec()];
     Ok(Arc::new(config))
 }

@@ -15,17 +15,17 @@ use tokio::time::{Instant, timeout};
 
 use crate::raw::{self, Raw};
 
-const LINK: usize = 1 << 20;
+pub(crate) const LINK: usize = 1 << 20;
 
-fn request() -> Request<()> {
+pub(crate) fn request() -> Request<()> {
     Request::post("http://peer.test/x").body(()).unwrap()
 }
 
-async fn connect(io: DuplexStream) -> (ClientConnection, JoinHandle<Lost>) {
+pub(crate) async fn connect(io: DuplexStream) -> (ClientConnection, JoinHandle<Lost>) {
     connect_with(io, Http2Config::default()).await
 }
 
-async fn connect_with(
+pub(crate) async fn connect_with(
     io: DuplexStream,
     config: Http2Config,
 ) -> (ClientConnection, JoinHandle<Lost>) {
@@ -33,7 +33,7 @@ async fn connect_with(
     (connection, tokio::spawn(driver))
 }
 
-async fn read_all(body: &mut BodyReceiver) -> Result<Vec<u8>, Lost> {
+pub(crate) async fn read_all(body: &mut BodyReceiver) -> Result<Vec<u8>, Lost> {
     let mut all = Vec::new();
     while let Some(chunk) = body.next().await {
         all.extend_from_slice(&chunk?);
@@ -42,7 +42,7 @@ async fn read_all(body: &mut BodyReceiver) -> Result<Vec<u8>, Lost> {
 }
 
 /// A server that echoes every body, after the whole of it when `late`.
-fn echo(io: DuplexStream) -> JoinHandle<Lost> {
+pub(crate) fn echo(io: DuplexStream) -> JoinHandle<Lost> {
     tokio::spawn(async move {
         let mut server = ServerConnection::handshake(io, Http2Config::server()).await.unwrap();
         loop {

@@ -4,6 +4,9 @@
 // Helpers of a test may panic as the tests do.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod breaches;
 mod calls;
+mod floods;
 mod http2;
 mod raw;
+mod served;

@@ -1,17 +1,23 @@
 //! A peer that writes HTTP/2 frames by hand, legal or not.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
 pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PUSH_PROMISE: u8 = 5;
 pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
 pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const CONTINUATION: u8 = 9;
 pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const ACK: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
+pub(crate) const PADDED: u8 = 8;
+
+/// How a client begins (RFC 9113, 3.4).
+pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// One frame as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,22 +28,22 @@ pub(crate) struct Frame {
     pub(crate) payload: Vec<u8>,
 }
 
-pub(crate) struct Raw {
-    pub(crate) io: DuplexStream,
+pub(crate) struct Raw<T = DuplexStream> {
+    pub(crate) io: T,
 }
 
-impl Raw {
+impl<T: AsyncRead + AsyncWrite + Unpin> Raw<T> {
     /// A server that has read the client's preface and sent empty SETTINGS.
-    pub(crate) async fn server(io: DuplexStream) -> Self {
+    pub(crate) async fn server(io: T) -> Self {
         Self::server_with(io, &[]).await
     }
 
     /// The same with these settings (id, value).
-    pub(crate) async fn server_with(io: DuplexStream, settings: &[(u16, u32)]) -> Self {
+    pub(crate) async fn server_with(io: T, settings: &[(u16, u32)]) -> Self {
         let mut raw = Self { io };
         let mut preface = [0; 24];
         raw.io.read_exact(&mut preface).await.unwrap();
-        assert_eq!(&preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        assert_eq!(&preface, PREFACE);
         let mut payload = Vec::new();
         for (id, value) in settings {
             payload.extend(id.to_be_bytes());
@@ -87,5 +93,42 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     out.extend([kind, flags]);
     out.extend(stream.to_be_bytes());
     out.extend(payload);
+    out
+}
+
+/// A header in a block: a literal without indexing, name and value as they are.
+pub(crate) fn literal(name: &[u8], value: &[u8]) -> Vec<u8> {
+    let mut out = vec![0];
+    for text in [name, value] {
+        length(&mut out, text.len());
+        out.extend(text);
+    }
+    out
+}
+
+/// An HPACK length with a prefix of 7 bits (RFC 7541, 5.1).
+fn length(out: &mut Vec<u8>, len: usize) {
+    if len < 127 {
+        return out.push(u8::try_from(len).unwrap());
+    }
+    out.push(127);
+    let mut rest = len - 127;
+    while rest >= 128 {
+        out.push(u8::try_from(rest % 128).unwrap() | 128);
+        rest /= 128;
+    }
+    out.push(u8::try_from(rest).unwrap());
+}
+
+/// HEADERS and the CONTINUATIONs that a block of this length needs.
+pub(crate) fn headers(flags: u8, stream: u32, block: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let pieces: Vec<_> = block.chunks(16_384).collect();
+    for (at, piece) in pieces.iter().enumerate() {
+        let kind = if at == 0 { HEADERS } else { CONTINUATION };
+        let first = if at == 0 { flags } else { 0 };
+        let last = if at + 1 == pieces.len() { END_HEADERS } else { 0 };
+        out.extend(frame(kind, first | last, stream, piece));
+    }
     out
 }

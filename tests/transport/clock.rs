@@ -11,18 +11,19 @@ use tokio::time::Instant;
 
 use super::peer::Call;
 
-/// Hands every call to the test.
-pub(crate) struct Links(pub(crate) mpsc::UnboundedSender<Call>);
+/// Hands every call to the test. Its peers have this window for each stream.
+pub(crate) struct Links(pub(crate) mpsc::UnboundedSender<Call>, pub(crate) u32);
 
 impl Connector for Links {
     fn connect<'a>(&'a self, _: &'a Endpoint) -> Connecting<'a> {
         Box::pin(async move {
             let (near, far) = tokio::io::duplex(1 << 20);
-            let calls = self.0.clone();
+            let (calls, window) = (self.0.clone(), self.1);
             tokio::spawn(async move {
                 let mut config = Http2Config::server();
                 // A peer of endless patience: what gives up in these tests is this side.
                 config.write_stall = Duration::from_secs(100_000);
+                config.stream_window = window;
                 let mut connection = ServerConnection::handshake(far, config).await.unwrap();
                 while let Ok(accepted) = connection.accept().await {
                     let _ = calls.send(Call::new(accepted));
@@ -41,8 +42,12 @@ async fn run(client: &Client, calls: &mut mpsc::UnboundedReceiver<Call>) -> (Run
 }
 
 fn client() -> (Client, mpsc::UnboundedReceiver<Call>) {
+    client_of(2 << 20)
+}
+
+fn client_of(window: u32) -> (Client, mpsc::UnboundedReceiver<Call>) {
     let (give, calls) = mpsc::unbounded_channel();
-    (Client::builder().connector(Links(give)).retries(0).build().unwrap(), calls)
+    (Client::builder().connector(Links(give, window)).retries(0).build().unwrap(), calls)
 }
 
 async fn ended(mut run: Run) -> agentwire::Error {
@@ -74,6 +79,28 @@ async fn heartbeats_go_out_every_five_seconds_while_the_consumer_sleeps() {
         assert!((4.0..=6.0).contains(&(pair[1] - pair[0])), "{ours:?}");
     }
     drop(run);
+}
+
+/// The service talks and takes nothing: the consumer gets an error and not an end.
+#[tokio::test(start_paused = true)]
+async fn m66_a_heartbeat_that_cannot_be_written_is_an_error() {
+    // The request leaves before the peer's SETTINGS come; after them there is no window.
+    let (client, mut calls) = client_of(1);
+    let (run, mut call) = run(&client, &mut calls).await;
+    call.accept();
+    let start = Instant::now();
+    let talking = tokio::spawn(async move {
+        loop {
+            call.text("talking").await;
+            tokio::time::sleep(Duration::from_secs(10)).await;
+        }
+    });
+    let error = ended(run).await;
+    talking.abort();
+    assert_eq!(error.kind(), &Kind::Network(NetworkFault::Stalled), "{error}");
+    assert!(error.message().contains("takes no data"), "{error}");
+    let took = start.elapsed().as_secs();
+    assert!((30..=36).contains(&took), "{took} s");
 }
 
 #[tokio::test(start_paused = true)]

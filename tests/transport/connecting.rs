@@ -1,14 +1,18 @@
 //! From a URL to a connection: TLS, certificates, ALPN (FAULTS M58, M59).
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use agentwire::error::{Kind, NetworkFault};
-use agentwire::transport::{Client, ClientBuilder, DialLimits, Roots};
+use agentwire::rpc::http2::Http2Config;
+use agentwire::run::Event;
+use agentwire::transport::{Client, ClientBuilder, DialLimits, Proxy, Roots};
 use rcgen::date_time_ymd;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
-use super::peer::{Authority, Call, Peer};
+use super::peer::{Authority, Call, Peer, until};
 
 async fn nothing(call: Call) {
     drop(call);
@@ -77,6 +81,101 @@ async fn a_stripped_alpn_is_refused_right_after_the_handshake() {
     }
 }
 
+/// A second connection, made because the first is full, needs no full handshake.
+#[tokio::test]
+async fn a_second_connection_resumes_the_tls_session() {
+    let authority = Authority::new("good");
+    let tls = Arc::new(authority.server("localhost", &["h2"], |_| {}));
+    let mut http2 = Http2Config::server();
+    http2.max_concurrent_streams = 1;
+    let peer = Peer::listen(Some(tls), http2, |mut call| async move {
+        call.next().await;
+        call.accept();
+        call.text("here").await;
+        call.linger().await;
+    })
+    .await;
+    let client = client(&peer, &authority).build().unwrap();
+    let mut runs = Vec::new();
+    for connections in 1..=3 {
+        let mut run = client.prompt("x").model("m").start().await.unwrap();
+        assert_eq!(run.next().await, Some(Event::Text("here".to_owned())));
+        runs.push(run);
+        assert_eq!(peer.connections(), connections);
+    }
+    assert_eq!(peer.resumed.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn a_client_is_cheap_to_clone_and_goes_anywhere() {
+    fn goes_anywhere<T: Clone + Send + Sync + 'static>() -> usize {
+        size_of::<T>()
+    }
+    assert!(goes_anywhere::<Client>() <= 2 * size_of::<usize>(), "two pointers");
+}
+
+/// Clones and live runs keep the connections; with the last of them everything is gone.
+#[tokio::test]
+async fn m75_the_last_clone_and_the_last_run_close_everything() {
+    let peer = Peer::cleartext(|mut call| async move {
+        call.next().await;
+        call.accept();
+        call.text("here").await;
+        call.linger().await;
+    })
+    .await;
+    let metrics = tokio::runtime::Handle::current().metrics();
+    let before = metrics.num_alive_tasks();
+    let client = Client::builder().endpoint(peer.url()).build().unwrap();
+    let clone = client.clone();
+    client.prewarm().await.unwrap();
+    drop(client);
+    let mut run = clone.prompt("x").model("m").start().await.unwrap();
+    drop(clone);
+    assert_eq!(run.next().await, Some(Event::Text("here".to_owned())), "a run outlives its client");
+    assert_eq!(peer.connections(), 1);
+    drop(run);
+    until("the connection closed", || peer.open.load(Ordering::SeqCst) == 0).await;
+    until("every task ended", || metrics.num_alive_tasks() <= before).await;
+}
+
+/// Bytes of a server's first flight in TLS, and what is said of them.
+#[tokio::test]
+async fn m59_a_handshake_that_goes_wrong_says_how() {
+    // An alert of TLS 1.1: protocol_version.
+    let cases: [(&'static [u8], &str); 4] = [
+        (b"\x15\x03\x02\0\x02\x02\x46", "ProtocolVersion"),
+        (b"\xff\xff\xff\xff\xff\xff\xff\xff", "does not speak TLS"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak TLS"),
+        (b"", "closed the connection"),
+    ];
+    for (answer, words) in cases {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let peer = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            // The whole hello first: a socket closed on unread bytes would reset, and take the
+            // answer with it.
+            let mut hello = vec![0; 16 << 10];
+            let _ = tokio::io::AsyncReadExt::read(&mut socket, &mut hello).await;
+            socket.write_all(answer).await.unwrap();
+            socket.shutdown().await.unwrap();
+            let _ = tokio::io::AsyncReadExt::read(&mut socket, &mut hello).await;
+        });
+        let error = Client::builder().endpoint(url).build().unwrap().prewarm().await.unwrap_err();
+        assert_eq!(error.kind(), &Kind::Network(NetworkFault::Tls), "{error}");
+        assert!(error.message().contains(words), "{error}");
+        peer.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn m59b_a_name_that_does_not_exist_is_said_to_be_that() {
+    let client = Client::builder().endpoint("https://nobody.invalid").proxy(Proxy::off());
+    let error = client.build().unwrap().prewarm().await.unwrap_err();
+    assert_eq!(error.kind(), &Kind::Network(NetworkFault::Dns), "{error}");
+}
+
 #[tokio::test]
 async fn a_peer_that_speaks_something_else_is_named() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -104,7 +203,7 @@ async fn a_peer_that_speaks_something_else_is_named() {
     let mut run = build(format!("http://{address}")).prompt("hi").model("m").start().await.unwrap();
     let ended = loop {
         match run.next().await {
-            Some(agentwire::run::Event::Ended(ended)) => break ended.unwrap_err(),
+            Some(Event::Ended(ended)) => break ended.unwrap_err(),
             Some(_) => {}
             None => panic!("no end"),
         }

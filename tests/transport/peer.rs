@@ -25,9 +25,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::rustls::{HandshakeKind, ServerConfig};
 
 /// A listening peer; its tasks end with it.
 pub(crate) struct Peer {
@@ -35,6 +35,8 @@ pub(crate) struct Peer {
     pub(crate) connections: Arc<AtomicUsize>,
     /// Connections that are open now.
     pub(crate) open: Arc<AtomicUsize>,
+    /// Connections whose TLS session was one of before.
+    pub(crate) resumed: Arc<AtomicUsize>,
     _tasks: JoinSet<()>,
 }
 
@@ -69,7 +71,8 @@ impl Peer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (connections, open) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let counters = (Arc::clone(&connections), Arc::clone(&open));
+        let resumed = Arc::new(AtomicUsize::new(0));
+        let counters = (Arc::clone(&connections), Arc::clone(&open), Arc::clone(&resumed));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut served = JoinSet::new();
@@ -78,12 +81,15 @@ impl Peer {
                 counters.0.fetch_add(1, Ordering::SeqCst);
                 counters.1.fetch_add(1, Ordering::SeqCst);
                 let (tls, http2, handler) = (tls.clone(), http2.clone(), handler.clone());
-                let open = Arc::clone(&counters.1);
+                let (open, resumed) = (Arc::clone(&counters.1), Arc::clone(&counters.2));
                 served.spawn(async move {
                     match tls {
                         None => serve(socket, http2, handler).await,
                         Some(tls) => {
                             if let Ok(socket) = TlsAcceptor::from(tls).accept(socket).await {
+                                let kind = socket.get_ref().1.handshake_kind();
+                                let again = kind == Some(HandshakeKind::Resumed);
+                                resumed.fetch_add(usize::from(again), Ordering::SeqCst);
                                 serve(socket, http2, handler).await;
                             }
                         }
@@ -92,7 +98,7 @@ impl Peer {
                 });
             }
         });
-        Self { address, connections, open, _tasks: tasks }
+        Self { address, connections, open, resumed, _tasks: tasks }
     }
 
     pub(crate) fn url(&self) -> String {

@@ -83,7 +83,7 @@ async fn a_server_that_is_killed_in_the_middle_and_started_again_goes_on() {
 /// A client over links in memory, on the virtual clock, and the calls that arrive.
 fn linked() -> (Client, mpsc::UnboundedReceiver<Call>) {
     let (give, calls) = mpsc::unbounded_channel();
-    (Client::builder().connector(Links(give)).build().unwrap(), calls)
+    (Client::builder().connector(Links(give, 2 << 20)).build().unwrap(), calls)
 }
 
 async fn wait_for(run: &mut Run, wanted: impl Fn(&Event) -> bool) {

@@ -141,8 +141,7 @@ async fn a_second_connection_is_made_when_the_peer_takes_no_more_streams() {
     })
     .await;
     let client = client(&peer);
-    client.prewarm().await.unwrap();
-    until("the peer's settings", || peer.connections() == 1).await;
+    // From cold: the limit is not known yet when they start.
     let mut runs = Vec::new();
     for _ in 0..10 {
         runs.push(hello(&client).start().await.unwrap());

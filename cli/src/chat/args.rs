@@ -23,6 +23,8 @@ Environment:
   AGENTWIRE_ENDPOINT    base URL, where --endpoint is not given
   AGENTWIRE_CONFIG_DIR  where sign-ins are kept
   AGENTWIRE_CACHE_DIR   where lists of models are kept; empty: nowhere
+  https_proxy           HTTP proxy, http://[user:password@]host:port; all_proxy else
+  no_proxy              hosts that are reached without it
   NO_COLOR              no colours on the terminal")]
 pub(crate) struct Args {
     /// What to ask; `-` reads it from stdin. May be left out when --context ends with a question
@@ -62,6 +64,10 @@ pub(crate) struct Args {
     /// Attempts after the first when the way to the service fails; 0 is one attempt [default: 10]
     #[arg(long, value_name = "N")]
     pub(super) retries: Option<u32>,
+
+    /// Write what connections and calls do to this file, as JSON lines: no content, no token
+    #[arg(long, value_name = "FILE")]
+    pub(super) trace: Option<PathBuf>,
 
     /// Print one JSON object a line (docs/CLI.md)
     #[arg(long)]

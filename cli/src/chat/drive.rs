@@ -13,12 +13,16 @@ use crate::failure::{Failure, exit, exit_of};
 use crate::interrupt::Interrupt;
 use crate::models::Known;
 use crate::output::Look;
+use crate::trace;
 
 /// How often a model may be told that no tool is served here. A model that has not understood by
 /// then never will, and each round costs tokens.
 const TOOL_ROUNDS: u32 = 25;
 
 pub(super) async fn chat(args: &Args, context: Context, look: Look) -> Result<(), Failure> {
+    if let Some(path) = &args.trace {
+        trace::begin(path)?;
+    }
     let mut interrupt = Interrupt::install()?;
     let connected = args.target.connect(look).await?;
     let known = Known::open(&connected, look);

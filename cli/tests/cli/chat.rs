@@ -288,6 +288,47 @@ fn nobody_listens() {
 }
 
 #[test]
+fn a_trace_says_what_the_connection_did_and_nothing_that_was_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), "trace.jsonl", "what was before\n");
+    let script = r#"[[rules]]
+        steps = [{ text = "quite-private" }, { turn_end = {} }]"#;
+    let service = Service::new(script, Some("tok-1"));
+    let trace = path.to_str().unwrap();
+    finish(service.chat(&["--trace", trace, "very-private"])).expect(0);
+    let text = fs::read_to_string(&path).unwrap();
+    let mut messages = Vec::new();
+    for line in text.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        messages.push(line["fields"]["message"].as_str().unwrap_or_default().to_owned());
+    }
+    for step in ["connected", "connection opened", "call placed", "call ended"] {
+        assert!(messages.iter().any(|message| message == step), "{step}: {text}");
+    }
+    assert!(!text.contains("private") && !text.contains("tok-1"), "{text}");
+    let nowhere = finish(service.chat(&["--trace", "/nonexistent/x", "hi"])).expect(2);
+    assert!(nowhere.stderr.contains("--trace"), "{}", nowhere.stderr);
+}
+
+#[test]
+fn the_environment_names_a_proxy_and_the_hosts_without_one() {
+    let with = |name: &str, value: &str| {
+        let mut command = agentwire(["chat", "--endpoint", "https://192.0.2.1", "hello"]);
+        command.env("AGENTWIRE_TOKEN", "tok-1").env_remove("no_proxy").env_remove("NO_PROXY");
+        finish(command.env(name, value).spawn().unwrap()).expect(1).stderr
+    };
+    // Port 1: nobody listens.
+    let told = with("https_proxy", "http://me:zz9@127.0.0.1:1");
+    assert!(told.contains("on the way to the proxy"), "{told}");
+    assert!(!told.contains("zz9"), "{told}");
+    // This machine itself is never reached through one.
+    let mut command = agentwire(["chat", "--endpoint", "https://127.0.0.1:1", "hello"]);
+    command.env("AGENTWIRE_TOKEN", "tok-1").env("https_proxy", "http://192.0.2.1:1");
+    let told = finish(command.spawn().unwrap()).expect(1).stderr;
+    assert!(!told.contains("proxy"), "{told}");
+}
+
+#[test]
 fn clear_text_beyond_this_machine_is_refused_before_anything_is_sent() {
     let mut command = agentwire(["chat", "--endpoint", "http://192.0.2.1", "hi"]);
     let done = finish(command.env("AGENTWIRE_TOKEN", "t").spawn().unwrap()).expect(2);

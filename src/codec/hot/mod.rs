@@ -136,7 +136,9 @@ fn short_delta(payload: &[u8]) -> Option<(u8, &[u8])> {
     let [a, b, tag, c, d, e] = *head;
     // `0a L+4 TAG L+2 0a L` as one number, the tag masked out: one comparison instead of five.
     let found = u64::from_le_bytes([a, b, tag, c, d, e, 0, 0]) & !0xff_00_00;
-    let wanted = 0x0a_02_00_04_0a + 0x01_00_01_00_01_00 * text.len() as u64;
+    // Wrapping: a text of 16 MiB goes beyond it, and is too long all the same.
+    let lengths = (text.len() as u64).wrapping_mul(0x01_00_01_00_01_00);
+    let wanted = lengths.wrapping_add(0x0a_02_00_04_0a);
     (text.len() <= ONE_BYTE && found == wanted).then_some((tag, text))
 }
 

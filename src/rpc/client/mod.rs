@@ -236,7 +236,7 @@ async fn http_error(
 ) -> Error {
     let mut raw = Vec::new();
     if let Err(BodyError::Lost(lost)) = read_all(body, MAX_ERROR_BODY, &mut raw).await {
-        tracing::debug!(%lost, "the body of an error answer broke off");
+        tracing::debug!(cause = ?lost.cause(), "the body of an error answer broke off");
     }
     if headers.get("content-encoding").is_some_and(|value| value == "gzip") {
         let mut plain = Vec::new();

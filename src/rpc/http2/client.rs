@@ -24,6 +24,7 @@ use super::{BodyReceiver, BodySender, Http2Config, Lost, LostCause};
 pub struct ClientConnection {
     send: SendRequest<Chunk>,
     hub: Arc<Hub>,
+    meter: Arc<Meter>,
     config: Arc<Http2Config>,
     _counted: Counted,
 }
@@ -64,11 +65,11 @@ impl ClientConnection {
         let driver = ClientDriver {
             connection: Some(connection),
             hub: Arc::clone(&hub),
-            meter,
+            meter: Arc::clone(&meter),
             watch,
             handles: Arc::clone(&handles.0),
         };
-        Ok((Self { send, hub, config, _counted: handles }, driver))
+        Ok((Self { send, hub, meter, config, _counted: handles }, driver))
     }
 
     /// Opens a stream. Returns at once: the request is queued for the driver, with `first` in the
@@ -130,8 +131,13 @@ impl ClientConnection {
         self.hub.active()
     }
 
-    /// Streams that the peer would take at once beside those open. 100 at most until its SETTINGS
-    /// came.
+    /// Whether the peer's SETTINGS have come: before that its limit of streams is a guess.
+    pub fn is_settled(&self) -> bool {
+        self.meter.has_settings()
+    }
+
+    /// Streams that the peer would take at once beside those open. 100 at most until it
+    /// [is settled](Self::is_settled).
     pub fn slots(&self) -> usize {
         self.send.current_max_send_streams().saturating_sub(self.hub.active())
     }
@@ -220,6 +226,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for ClientDriver<T> {
 }
 
 impl<T> ClientDriver<T> {
+    /// Bytes read from the peer so far.
+    pub fn received(&self) -> u64 {
+        self.meter.read()
+    }
+
     fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
         let active = self.hub.active() > 0;
         let unused = self.handles.load(Ordering::Acquire) == 0 && !active;

@@ -50,6 +50,13 @@ impl Meter {
         self.read() >= START as u64 && self.start[3].load(Ordering::Acquire) == SETTINGS
     }
 
+    /// Whether that frame of SETTINGS has come whole.
+    pub(super) fn has_settings(&self) -> bool {
+        let [a, b, c, ..] = self.start.each_ref().map(|byte| byte.load(Ordering::Acquire));
+        let length = u64::from(u32::from_be_bytes([0, a, b, c]));
+        self.began_with_settings() && self.read() >= START as u64 + length
+    }
+
     /// Whether the peer answered in HTTP/1.
     pub(super) fn began_with_http1(&self) -> bool {
         let start = self.start.each_ref().map(|byte| byte.load(Ordering::Acquire));

@@ -38,7 +38,7 @@ where
 {
     let mut connection = match ServerConnection::handshake(io, shared.http2.clone()).await {
         Ok(connection) => connection,
-        Err(lost) => return tracing::debug!(%lost, "HTTP/2 handshake failed"),
+        Err(lost) => return tracing::debug!(cause = ?lost.cause(), "HTTP/2 handshake failed"),
     };
     let (control, mut controls) = mpsc::channel(8);
     let mut streams = JoinSet::new();
@@ -51,7 +51,7 @@ where
                     streams.spawn(drive(accepted, Arc::clone(&shared), control.clone()));
                 }
                 Err(lost) => {
-                    tracing::debug!(%lost, "HTTP/2 connection ended");
+                    tracing::debug!(cause = ?lost.cause(), "HTTP/2 connection ended");
                     break;
                 }
             },

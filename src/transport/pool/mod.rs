@@ -21,10 +21,12 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
+use tracing::Instrument as _;
 
 use crate::error::{Blame, Error, NetworkFault, Result};
-use crate::rpc::http2::{ClientConnection, ClientDriver, Http2Config};
+use crate::rpc::http2::{ClientConnection, ClientDriver, Http2Config, Lost};
 
+use super::counters;
 use super::dial::{BoxIo, Connector};
 use super::endpoint::Endpoint;
 use plan::{Action, ConnId, Plan, PlanLimits};
@@ -73,9 +75,15 @@ struct Inner {
 struct State {
     plan: Plan,
     conns: HashMap<ConnId, Conn>,
-    waiters: VecDeque<oneshot::Sender<Result<Lease>>>,
+    waiters: VecDeque<Waiter>,
     dial: Option<AbortHandle>,
     dial_error: Option<Error>,
+}
+
+/// A call that waits for a place.
+struct Waiter {
+    give: oneshot::Sender<Result<Lease>>,
+    since: Instant,
 }
 
 struct Conn {
@@ -89,6 +97,7 @@ struct Conn {
 pub(crate) struct Lease {
     pub(crate) connection: ClientConnection,
     id: ConnId,
+    since: Instant,
     pool: Arc<Inner>,
 }
 
@@ -123,7 +132,7 @@ impl Pool {
     /// Asks for a place; the dial, if one is needed, begins at once. Dropping the answer gives up.
     pub(crate) fn checkout(&self) -> Checkout {
         let (give, get) = oneshot::channel();
-        self.0.lock().waiters.push_back(give);
+        self.0.lock().waiters.push_back(Waiter { give, since: Instant::now() });
         self.0.turn();
         Checkout(get)
     }
@@ -179,7 +188,9 @@ impl Inner {
                     let error = state.dial_error.take();
                     let error = error.unwrap_or_else(|| gone("the connection was given up"));
                     let waiters = std::mem::take(&mut state.waiters);
-                    deliveries.extend(waiters.into_iter().map(|give| (give, Err(error.clone()))));
+                    deliveries.extend(
+                        waiters.into_iter().map(|waiter| (waiter.give, Err(error.clone()))),
+                    );
                 }
                 Action::Rest => break,
             }
@@ -199,11 +210,15 @@ impl Inner {
         state: &mut State,
         id: ConnId,
     ) -> Option<(oneshot::Sender<Result<Lease>>, Result<Lease>)> {
-        let give = state.waiters.pop_front()?;
+        let Waiter { give, since } = state.waiters.pop_front()?;
         let conn = state.conns.get_mut(&id)?;
         conn.idle_since = None;
-        let lease = Lease { connection: conn.handle.clone(), id, pool: Arc::clone(self) };
-        Some((give, Ok(lease)))
+        let now = Instant::now();
+        let waited = now.saturating_duration_since(since);
+        tracing::debug!(connection = id, active = conn.handle.active(), ?waited, "call placed");
+        counters::placed(waited);
+        let connection = conn.handle.clone();
+        Some((give, Ok(Lease { connection, id, since: now, pool: Arc::clone(self) })))
     }
 
     /// The dial's task holds the pool weakly: it ends with it.
@@ -215,10 +230,12 @@ impl Inner {
         let outcome = Outcome { pool: Arc::downgrade(self), result: None };
         let (connector, endpoint) = (Arc::clone(&self.connector), self.endpoint.clone());
         let config = self.options.http2.clone();
-        let task = runtime.spawn(async move {
+        let span = tracing::debug_span!("dial", endpoint = %endpoint);
+        let dial = async move {
             let mut outcome = outcome;
             outcome.result = Some(connect(connector.as_ref(), &endpoint, config).await);
-        });
+        };
+        let task = runtime.spawn(dial.instrument(span));
         state.dial = Some(task.abort_handle());
     }
 
@@ -227,16 +244,18 @@ impl Inner {
         state.dial = None;
         match (result, Handle::try_current()) {
             (Ok((handle, driver)), Ok(runtime)) => {
-                let id = state.plan.dialed(handle.slots() + handle.active());
+                let id = state.plan.dialed(limit(&handle));
                 let idle = Arc::new(Notify::new());
+                let span = tracing::debug_span!("connection", id, endpoint = %self.endpoint);
                 let keeper = keep(Arc::downgrade(self), id, driver, Arc::clone(&idle));
                 let conn = Conn { handle, idle_since: Some(Instant::now()), idle };
                 conn.idle.notify_one();
                 state.conns.insert(id, conn);
-                runtime.spawn(keeper);
+                runtime.spawn(keeper.instrument(span));
             }
             (Err(error), _) => {
                 tracing::debug!(endpoint = %self.endpoint, %error, "no connection");
+                counters::failed(&error);
                 state.dial_error = Some(error);
                 state.plan.dial_failed();
             }
@@ -291,12 +310,12 @@ impl Drop for Inner {
 impl State {
     /// Calls that gave up wait no longer; what the peers said in the meantime counts.
     fn refresh(&mut self) {
-        self.waiters.retain(|give| !give.is_closed());
+        self.waiters.retain(|waiter| !waiter.give.is_closed());
         for (id, conn) in &self.conns {
             if conn.handle.is_draining() {
                 self.plan.drain(*id);
             } else {
-                self.plan.set_limit(*id, conn.handle.slots() + conn.handle.active());
+                self.plan.set_limit(*id, limit(&conn.handle));
             }
         }
     }
@@ -309,8 +328,16 @@ impl State {
     }
 }
 
+/// How many streams the peer allows, once it has said so.
+fn limit(handle: &ClientConnection) -> Option<usize> {
+    handle.is_settled().then(|| handle.slots() + handle.active())
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
+        let held = Instant::now().saturating_duration_since(self.since);
+        tracing::debug!(connection = self.id, ?held, "call ended");
+        counters::released(held);
         self.pool.released(self.id);
     }
 }
@@ -341,10 +368,13 @@ async fn connect(
 
 /// Drives one connection to its end, and closes it when it was idle for too long.
 async fn keep(pool: Weak<Inner>, id: ConnId, driver: ClientDriver<BoxIo>, idle: Arc<Notify>) {
-    let _report = Report { pool: pool.clone(), id };
+    let mut report = Report { pool: pool.clone(), id, lost: None, received: 0 };
+    counters::opened();
+    tracing::debug!("connection opened");
     let mut driver = pin!(driver);
     let mut retire = pin!(until_idle(pool.clone(), id, idle));
     let mut retired = false;
+    let received = &mut report.received;
     let lost = std::future::poll_fn(|cx| {
         if !retired && retire.as_mut().poll(cx).is_ready() {
             retired = true;
@@ -353,13 +383,16 @@ async fn keep(pool: Weak<Inner>, id: ConnId, driver: ClientDriver<BoxIo>, idle: 
             }
         }
         let ended = driver.as_mut().poll(cx);
+        *received = driver.received();
         if let Some(pool) = pool.upgrade().filter(|pool| pool.crowded.load(Ordering::Acquire)) {
             pool.turn();
         }
         ended
     })
     .await;
-    tracing::debug!(connection = id, reason = %lost, "connection closed");
+    // Not what the peer said about it: that may repeat a secret (FAULTS M88).
+    tracing::debug!(cause = ?lost.cause(), received = report.received, "connection closed");
+    report.lost = Some(lost);
 }
 
 /// Ready when the connection has been idle for the time the options give.
@@ -382,10 +415,13 @@ async fn until_idle(pool: Weak<Inner>, id: ConnId, fell_idle: Arc<Notify>) {
 struct Report {
     pool: Weak<Inner>,
     id: ConnId,
+    lost: Option<Lost>,
+    received: u64,
 }
 
 impl Drop for Report {
     fn drop(&mut self) {
+        counters::closed(self.lost.as_ref(), self.received);
         if let Some(pool) = self.pool.upgrade() {
             pool.closed(self.id);
         }

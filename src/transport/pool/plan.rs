@@ -1,8 +1,10 @@
 //! Which connection a call gets, and when to make one: state in, [`Action`] out, no I/O.
 //!
 //! One connection carries all calls as long as it has room. A second one is made when the first is
-//! full, one dial at a time, so that calls that start together share a connection. A connection
-//! that the peer wants to be rid of (GOAWAY) gets no new calls and ends with its last one.
+//! full, one dial at a time, so that calls that start together share a connection. How many it
+//! takes, the peer says first of all; until then it gets one call, which need not wait for that, and
+//! the others do: placed on a guess they would be stuck behind a limit that came too late. A
+//! connection that the peer wants to be rid of (GOAWAY) gets no new calls and ends with its last one.
 
 /// Names a connection of one pool; never used twice.
 pub(crate) type ConnId = u64;
@@ -33,13 +35,14 @@ pub(crate) enum Action {
 struct Conn {
     id: ConnId,
     active: usize,
-    limit: usize,
+    /// `None`: the peer has not said yet.
+    limit: Option<usize>,
     draining: bool,
 }
 
 impl Conn {
     fn has_room(&self, streams: usize) -> bool {
-        !self.draining && self.active < self.limit.min(streams)
+        !self.draining && self.active < self.limit.unwrap_or(1).min(streams)
     }
 }
 
@@ -68,8 +71,8 @@ impl Plan {
         }
     }
 
-    /// The dial succeeded; `limit` is how many streams the peer allows.
-    pub(crate) fn dialed(&mut self, limit: usize) -> ConnId {
+    /// The dial succeeded; `limit` is how many streams the peer allows, once it has said so.
+    pub(crate) fn dialed(&mut self, limit: Option<usize>) -> ConnId {
         self.last_id += 1;
         self.dialing = false;
         self.conns.push(Conn { id: self.last_id, active: 0, limit, draining: false });
@@ -87,7 +90,7 @@ impl Plan {
     }
 
     /// The peer allows this many streams now.
-    pub(crate) fn set_limit(&mut self, id: ConnId, limit: usize) {
+    pub(crate) fn set_limit(&mut self, id: ConnId, limit: Option<usize>) {
         if let Some(conn) = self.conn(id) {
             conn.limit = limit;
         }
@@ -144,10 +147,12 @@ impl Plan {
             conn.active += 1;
             return Action::Assign(conn.id);
         }
-        // A peer that allows no stream at all does not get better by asking it on another socket.
-        let closed_doors = self.conns.iter().any(|conn| !conn.draining && conn.limit == 0);
+        // A peer that allows no stream at all does not get better by asking it on another socket, and
+        // one that is about to say what it allows is listened to first.
+        let wait = |conn: &Conn| !conn.draining && conn.limit.is_none_or(|limit| limit == 0);
         let full = self.usable() >= self.limits.connections.max(1);
-        if full || closed_doors || self.dial_later { Action::Rest } else { self.dial() }
+        let rest = full || self.dial_later || self.conns.iter().any(wait);
+        if rest { Action::Rest } else { self.dial() }
     }
 
     fn dial(&mut self) -> Action {
@@ -194,7 +199,7 @@ mod tests {
     fn calls_that_start_together_share_one_dial() {
         let (mut plan, mut waiting) = (plan(4), 3);
         assert_eq!(actions(&mut plan, &mut waiting), [Action::Dial]);
-        assert_eq!(plan.dialed(100), 1);
+        assert_eq!(plan.dialed(Some(100)), 1);
         assert_eq!(actions(&mut plan, &mut waiting), [Action::Assign(1); 3]);
         waiting += 1;
         assert_eq!(actions(&mut plan, &mut waiting), [Action::Assign(1)]);
@@ -204,15 +209,15 @@ mod tests {
     fn a_full_connection_gets_a_second_beside_it_and_the_rest_queues() {
         let (mut plan, mut waiting) = (plan(2), 5);
         actions(&mut plan, &mut waiting);
-        plan.dialed(2);
+        plan.dialed(Some(2));
         let first = [Action::Assign(1), Action::Assign(1), Action::Dial];
         assert_eq!(actions(&mut plan, &mut waiting), first);
-        plan.dialed(2);
+        plan.dialed(Some(2));
         assert_eq!(actions(&mut plan, &mut waiting), [Action::Assign(2), Action::Assign(2)]);
         plan.released(2);
         assert_eq!(actions(&mut plan, &mut waiting), [Action::Assign(2)]);
         waiting += 1;
-        plan.set_limit(1, 3);
+        plan.set_limit(1, Some(3));
         assert_eq!(actions(&mut plan, &mut waiting), [Action::Assign(1)]);
     }
 
@@ -220,13 +225,13 @@ mod tests {
     fn a_draining_connection_ends_with_its_last_call_and_is_replaced() {
         let (mut plan, mut waiting) = (plan(1), 1);
         actions(&mut plan, &mut waiting);
-        plan.dialed(100);
+        plan.dialed(Some(100));
         assert_eq!(actions(&mut plan, &mut waiting), [Action::Assign(1)]);
         plan.drain(1);
         assert!(plan.knows(1) && !plan.is_idle(1));
         waiting += 1;
         assert_eq!(actions(&mut plan, &mut waiting), [Action::Dial]);
-        plan.dialed(100);
+        plan.dialed(Some(100));
         assert_eq!(actions(&mut plan, &mut waiting), [Action::Assign(2)]);
         plan.released(1);
         assert!(!plan.knows(1));
@@ -255,7 +260,7 @@ mod tests {
     fn a_failed_second_dial_is_not_repeated_until_something_has_changed() {
         let (mut plan, mut waiting) = (plan(3), 2);
         actions(&mut plan, &mut waiting);
-        plan.dialed(1);
+        plan.dialed(Some(1));
         assert_eq!(actions(&mut plan, &mut waiting), [Action::Assign(1), Action::Dial]);
         plan.dial_failed();
         assert_eq!(actions(&mut plan, &mut waiting), []);
@@ -269,9 +274,24 @@ mod tests {
     fn a_peer_without_any_stream_is_waited_for_and_not_dialled_again() {
         let (mut plan, mut waiting) = (plan(3), 1);
         actions(&mut plan, &mut waiting);
-        plan.dialed(0);
+        plan.dialed(Some(0));
         assert_eq!(actions(&mut plan, &mut waiting), []);
-        plan.set_limit(1, 1);
+        plan.set_limit(1, Some(1));
         assert_eq!(actions(&mut plan, &mut waiting), [Action::Assign(1)]);
+    }
+
+    #[test]
+    fn a_peer_that_has_not_said_its_limit_gets_one_call_and_no_second_dial() {
+        let (mut plan, mut waiting) = (plan(3), 4);
+        actions(&mut plan, &mut waiting);
+        plan.dialed(None);
+        assert_eq!(actions(&mut plan, &mut waiting), [Action::Assign(1)]);
+        plan.set_limit(1, Some(2));
+        assert_eq!(actions(&mut plan, &mut waiting), [Action::Assign(1), Action::Dial]);
+        plan.dialed(None);
+        assert_eq!(actions(&mut plan, &mut waiting), [Action::Assign(2)]);
+        plan.closed(2);
+        waiting += 1;
+        assert_eq!(actions(&mut plan, &mut waiting), [Action::Dial], "it never said anything");
     }
 }

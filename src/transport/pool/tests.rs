@@ -137,7 +137,6 @@ async fn a_connection_without_calls_is_closed_after_a_while_and_made_anew() {
 async fn a_full_connection_gets_a_second_and_then_calls_queue() {
     let links = Links::new(2);
     let pool = pool(&links, 2);
-    // The first call learns the peer's limit; before that, 100 are assumed.
     pool.warm().await.unwrap();
     settle().await;
     let mut leases = Vec::new();
@@ -153,6 +152,18 @@ async fn a_full_connection_gets_a_second_and_then_calls_queue() {
     leases.pop();
     drop(fifth.await.unwrap());
     assert_eq!(links.dials(), 2);
+}
+
+/// Nobody is placed on a guess and then stuck behind the peer's limit.
+#[tokio::test(start_paused = true)]
+async fn calls_that_start_together_keep_to_a_limit_that_nobody_knew() {
+    let links = Links::new(2);
+    let pool = pool(&links, 4);
+    let (a, b, c) = tokio::join!(pool.checkout(), pool.checkout(), pool.checkout());
+    let leases = [a.unwrap(), b.unwrap(), c.unwrap()];
+    assert_eq!(links.dials(), 2);
+    let on = |id| leases.iter().filter(|lease| lease.id == id).count();
+    assert_eq!((on(1), on(2)), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -224,4 +235,81 @@ fn a_runtime_that_ends_during_a_dial_leaves_nobody_waiting() {
 
 fn request() -> http::Request<()> {
     http::Request::post("https://localhost/x").body(()).unwrap()
+}
+
+#[cfg(feature = "metrics")]
+mod counted {
+    use std::sync::atomic::AtomicU64;
+
+    use metrics::{
+        Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    };
+
+    use super::*;
+
+    /// Keeps counters and gauges by name and labels.
+    #[derive(Default)]
+    struct Kept(Mutex<HashMap<String, Arc<AtomicU64>>>);
+
+    impl Kept {
+        fn of(&self, key: &Key) -> Arc<AtomicU64> {
+            let labels = key.labels().map(|label| format!(" {}", label.value()));
+            let name = key.name().to_owned() + &labels.collect::<String>();
+            Arc::clone(self.0.lock().unwrap().entry(name).or_default())
+        }
+
+        fn counter(&self, name: &str) -> u64 {
+            self.0.lock().unwrap().get(name).map_or(0, |value| value.load(Ordering::SeqCst))
+        }
+
+        fn gauge(&self, name: &str) -> f64 {
+            f64::from_bits(self.counter(name))
+        }
+    }
+
+    impl Recorder for Kept {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+            Counter::from_arc(self.of(key))
+        }
+
+        fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::from_arc(self.of(key))
+        }
+
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
+        }
+    }
+
+    #[test]
+    fn connections_and_calls_are_counted_and_balance() {
+        let kept = Kept::default();
+        metrics::with_local_recorder(&kept, || {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            let runtime = builder.enable_all().start_paused(true).build().unwrap();
+            runtime.block_on(async {
+                let links = Links::new(1);
+                let pool = pool(&links, 4);
+                links.refuse.store(true, Ordering::SeqCst);
+                assert!(pool.checkout().await.is_err());
+                links.refuse.store(false, Ordering::SeqCst);
+                let (a, b) = tokio::join!(pool.checkout(), pool.checkout());
+                assert_eq!(kept.gauge("agentwire_connections_open"), 2.0);
+                assert_eq!(kept.gauge("agentwire_calls_open"), 2.0);
+                drop((a, b, pool));
+                settle().await;
+            });
+        });
+        assert_eq!(kept.counter("agentwire_connections_failed_total connect"), 1);
+        assert_eq!(kept.counter("agentwire_connections_opened_total"), 2);
+        assert_eq!(kept.counter("agentwire_connections_closed_total in order"), 2);
+        assert_eq!(kept.counter("agentwire_calls_total"), 2);
+        assert_eq!(kept.gauge("agentwire_connections_open"), 0.0);
+        assert_eq!(kept.gauge("agentwire_calls_open"), 0.0);
+        assert!(kept.counter("agentwire_received_bytes_total") > 0);
+    }
 }
