@@ -88,7 +88,7 @@ async fn m88_a_goaway_that_repeats_the_token() {
     let traced = Traced::default();
     traced.begin();
     let builder = Client::builder().endpoint(url).token("tok-123456789-zz9");
-    let client = builder.build().unwrap();
+    let client = builder.retries(0).build().unwrap();
     let run = client.prompt("x").model("m").start().await.unwrap();
     let (_, error) = failure(run).await;
     assert!(error.message().contains("ENHANCE_YOUR_CALM"), "{error}");

@@ -83,6 +83,7 @@ fn client(authority: &Authority, proxy: Proxy) -> ClientBuilder {
         .roots(Roots::OnlyAdded)
         .ca_pem(authority.pem())
         .proxy(proxy)
+        .retries(0)
 }
 
 async fn service(authority: &Authority) -> Peer {
