@@ -313,7 +313,8 @@ fn a_trace_says_what_the_connection_did_and_nothing_that_was_said() {
 #[test]
 fn the_environment_names_a_proxy_and_the_hosts_without_one() {
     let with = |name: &str, value: &str| {
-        let mut command = agentwire(["chat", "--endpoint", "https://192.0.2.1", "hello"]);
+        let mut command =
+            agentwire(["chat", "--endpoint", "https://192.0.2.1", "--retries", "0", "hello"]);
         command.env("AGENTWIRE_TOKEN", "tok-1").env_remove("no_proxy").env_remove("NO_PROXY");
         finish(command.env(name, value).spawn().unwrap()).expect(1).stderr
     };
@@ -322,7 +323,8 @@ fn the_environment_names_a_proxy_and_the_hosts_without_one() {
     assert!(told.contains("on the way to the proxy"), "{told}");
     assert!(!told.contains("zz9"), "{told}");
     // This machine itself is never reached through one.
-    let mut command = agentwire(["chat", "--endpoint", "https://127.0.0.1:1", "hello"]);
+    let mut command =
+        agentwire(["chat", "--endpoint", "https://127.0.0.1:1", "--retries", "0", "hello"]);
     command.env("AGENTWIRE_TOKEN", "tok-1").env("https_proxy", "http://192.0.2.1:1");
     let told = finish(command.spawn().unwrap()).expect(1).stderr;
     assert!(!told.contains("proxy"), "{told}");
