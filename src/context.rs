@@ -13,16 +13,25 @@
 //!      "content": [{"type": "text", "text": "a.rs"}]},
 //!     {"role": "user", "content": [{"type": "text", "text": "and this?"},
 //!       {"type": "image", "data": "aGk=", "mimeType": "image/png"}]}],
-//!   "tools": [{"name": "ls", "description": "List a folder", "parameters": {"type": "object"}}]
+//!   "tools": [{"name": "ls", "description": "List a folder", "parameters": {"type": "object"}}],
+//!   "about": {"rules": [{"content": "Answer in French."}],
+//!     "environment": {"osVersion": "linux", "shell": "bash", "timeZone": "Europe/Paris"}}
 //! }"#)?;
 //! assert_eq!(context.messages.len(), 4);
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 
+mod request;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+pub use request::{
+    DebugMode, Environment, Folder, GitRepo, McpFiles, McpInstructions, McpServer, McpServerTool,
+    Repository, RequestContext, Rule, RuleScope, RuleSource, Skill, Subagent, SubagentPermission,
+};
 
 /// Everything one request says: the last message is what is asked now, those before are history.
 ///
@@ -40,6 +49,13 @@ pub struct Context {
     /// Tools that the model may call.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<Arc<Tool>>,
+    /// What the model is told about the host and its workspace. Empty by default.
+    #[serde(skip_serializing_if = "is_nothing")]
+    pub about: Arc<RequestContext>,
+}
+
+fn is_nothing(about: &Arc<RequestContext>) -> bool {
+    about.is_empty()
 }
 
 /// One message of a conversation.
@@ -148,7 +164,8 @@ pub struct Tool {
     /// What it does, for the model.
     #[serde(default)]
     pub description: String,
-    /// JSON schema of the arguments.
+    /// JSON schema of the arguments. The service takes no `oneOf`, `anyOf`, `allOf` and `$ref`: see
+    /// [`Schemas`](crate::codec::Schemas) for what becomes of them.
     #[serde(default = "empty_object")]
     pub parameters: Value,
 }
@@ -181,6 +198,13 @@ impl Context {
     #[must_use]
     pub fn tool(mut self, tool: impl Into<Arc<Tool>>) -> Self {
         self.tools.push(tool.into());
+        self
+    }
+
+    /// Sets what the model is told about the host and its workspace.
+    #[must_use]
+    pub fn about(mut self, about: impl Into<Arc<RequestContext>>) -> Self {
+        self.about = about.into();
         self
     }
 
@@ -231,6 +255,7 @@ mod debug {
                 .field("system_prompt_len", &self.system_prompt.as_ref().map(String::len))
                 .field("messages", &self.messages)
                 .field("tools", &self.tools)
+                .field("about", &self.about)
                 .finish()
         }
     }

@@ -1,5 +1,6 @@
 //! Every exec and every query the protocol knows, and some it does not: one answer, one close, in
-//! order, with the ids that were sent, in time (PROTOCOL 3, issue "everything that asks").
+//! order, with the ids that were sent, in time (PROTOCOL 3). The cases are those of the protocol
+//! tables, so that a new row fails here until it is handled.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,12 +9,22 @@
     reason = "a test that cannot go on"
 )]
 
+#[path = "exec/everything.rs"]
+mod everything;
+#[path = "exec/life.rs"]
+mod life;
+#[path = "exec/progress.rs"]
+mod progress;
 #[path = "session/rig.rs"]
 #[allow(dead_code, reason = "shared with tests/session.rs")]
 mod rig;
+#[path = "exec/tables.rs"]
+mod tables;
 
 use std::sync::Arc;
 
+use agentwire::context::{RequestContext, ToolResult};
+use agentwire::conversation::Conversation;
 use agentwire::exec::Refusal;
 use agentwire::proto::agent_client_message::Message as Client;
 use agentwire::proto::agent_server_message::Message as Server;
@@ -22,30 +33,28 @@ use agentwire::proto::interaction_query::Query;
 use agentwire::proto::reflect::MessageInfo;
 use agentwire::proto::{
     ExecClientMessage, ExecServerAbort, ExecServerControlMessage, ExecServerMessage,
-    InteractionQuery, ReadResult, ShellStreamExit, ShellStreamStdout, exec_client_control_message,
-    exec_client_message, exec_server_control_message, interaction_response, shell_stream,
+    InteractionQuery, exec_client_control_message, exec_server_control_message,
 };
 use agentwire::run::{Event, Notice, Options, ServeResult, Serves, Work};
 use prost::Message as _;
 
 use rig::{Rig, millis, secs};
 
-/// The numbers of all cases in the tables, from the schema itself.
-fn cases(message: &str, plain: &[&str]) -> Vec<(u32, &'static str)> {
-    let info = MessageInfo::named(message).expect("in the schema");
-    let fields = (1..=64).filter_map(|number| info.field(number).map(|field| (number, field.name)));
-    fields.filter(|(_, name)| !plain.contains(name)).collect()
-}
-
-fn execs() -> Vec<(u32, &'static str)> {
-    let plain = ["id", "exec_id", "span_context", "accept_hook_additional_contexts"];
-    cases("ExecServerMessage", &plain)
-}
-
 /// An exec with an empty message in the case of this number.
 fn exec(id: u32, number: u32) -> Vec<u8> {
-    let mut bytes = ExecServerMessage { id, exec_id: format!("exec-{id}"), ..Default::default() }
-        .encode_to_vec();
+    exec_named(id, &format!("exec-{id}"), number)
+}
+
+fn exec_named(id: u32, exec_id: &str, number: u32) -> Vec<u8> {
+    let mut bytes =
+        ExecServerMessage { id, exec_id: exec_id.into(), ..Default::default() }.encode_to_vec();
+    prost::encoding::encode_key(number, prost::encoding::WireType::LengthDelimited, &mut bytes);
+    bytes.push(0);
+    bytes
+}
+
+fn query(id: u32, number: u32) -> Vec<u8> {
+    let mut bytes = InteractionQuery { id, query: None }.encode_to_vec();
     prost::encoding::encode_key(number, prost::encoding::WireType::LengthDelimited, &mut bytes);
     bytes.push(0);
     bytes
@@ -116,226 +125,224 @@ fn result_name(exec: &ExecClientMessage) -> &'static str {
     name
 }
 
-/// The result has the name of the question: `shell_args` is answered by `shell_result`.
-fn expected(question: &str) -> Vec<String> {
-    if matches!(question, "execute_hook_args" | "git_diff_request") {
-        return vec!["throw".into(), "close".into()];
-    }
-    let stem = question.trim_end_matches("_args");
-    let result = if stem == "shell_stream" { stem.to_owned() } else { format!("{stem}_result") };
-    vec![format!("result {result}"), "close".into()]
-}
-
 #[test]
 fn every_exec_that_nobody_serves_is_refused_typed_and_closed_at_once() {
-    let execs = execs();
-    assert_eq!(execs.len(), 40, "{execs:?}");
     let mut rig = Rig::streaming();
-    for (index, (number, name)) in execs.iter().enumerate() {
+    let cases = tables::execs();
+    for (index, case) in cases.iter().enumerate() {
         let id = u32::try_from(index).unwrap() + 1;
-        send(&mut rig, 2, &exec(id, *number));
-        if *name == "mcp_args" {
-            continue;
+        send(&mut rig, 2, &exec(id, case.number));
+        match case.name.as_str() {
+            // A call is the caller's to answer.
+            "mcp_args" => {
+                rig.wait(millis(100));
+                let call = rig.take_events().into_iter().find_map(|event| match event {
+                    Event::ToolCalls(calls) => calls.into_iter().next(),
+                    _ => None,
+                });
+                let call = call.expect("handed out");
+                let result = ToolResult::text(call.id, call.name, "done");
+                rig.session.answer(&[result], rig.now).unwrap();
+                rig.turn();
+            }
+            "request_context_args" => {}
+            name => {
+                let refused = Event::Notice(Notice::Refused { what: name.into() });
+                assert_eq!(rig.take_events(), [refused]);
+            }
         }
-        assert_eq!(exchange(&rig, id), expected(name), "{name}");
+        assert_eq!(exchange(&rig, id), case.refused(), "{}", case.name);
     }
     assert_eq!(rig.ended(), None);
-    let refused = rig.events.iter().filter(|e| matches!(e, Event::Notice(Notice::Refused { .. })));
-    assert_eq!(refused.count(), 38, "all but the tool call and the request context");
 }
 
 #[test]
 fn execs_that_no_table_knows_are_thrown_back() {
-    let known: Vec<u32> = execs().into_iter().map(|(number, _)| number).collect();
+    let known = tables::fields("ExecServerMessage");
     let mut rig = Rig::streaming();
-    let plain = [1, 15, 19, 55];
-    let unknown =
-        (1..200).filter(|n| !known.contains(n) && !plain.contains(n)).chain([536_870_911]);
+    let unknown = (1..400).filter(|n| !known.contains(n)).chain([536_870_911]);
     for (index, number) in unknown.enumerate() {
         let id = u32::try_from(index).unwrap() + 1;
         send(&mut rig, 2, &exec(id, number));
         assert_eq!(exchange(&rig, id), ["throw", "close"], "field {number}");
     }
+    let none = ExecServerMessage { id: 9_999, ..Default::default() }.encode_to_vec();
+    send(&mut rig, 2, &none);
+    assert_eq!(exchange(&rig, 9_999), ["throw", "close"], "no case at all");
 }
 
 #[test]
 fn every_query_gets_its_id_back_and_a_typed_refusal_where_there_is_one() {
-    let queries = cases("InteractionQuery", &["id"]);
-    assert_eq!(queries.len(), 7);
+    let known = tables::fields("InteractionQuery");
     let mut rig = Rig::streaming();
-    for number in queries.iter().map(|(number, _)| *number).chain([9, 77, 1_000]) {
-        let mut bytes = InteractionQuery { id: 40 + number, query: None }.encode_to_vec();
-        prost::encoding::encode_key(number, prost::encoding::WireType::LengthDelimited, &mut bytes);
-        bytes.push(0);
-        send(&mut rig, 7, &bytes);
-        let Some(Client::InteractionResponse(response)) =
-            rig.sent_messages.last().and_then(|message| message.message.clone())
-        else {
-            panic!("query {number} was not answered");
-        };
-        assert_eq!(response.id, 40 + number);
-        assert_eq!(response.result.is_some(), (2..=7).contains(&number), "query {number}");
+    let mut asked = 0;
+    for case in tables::queries() {
+        send(&mut rig, 7, &query(case.number, case.number));
+        asked += 1;
+        let (id, result) = last_response(&rig);
+        assert_eq!(id, case.number);
+        let expected = (case.number != 8).then_some(case.number);
+        assert_eq!(result, expected, "{}: its result knows success only", case.name);
     }
+    for number in (1..400).filter(|n| !known.contains(n)).chain([536_870_911]) {
+        send(&mut rig, 7, &query(1_000 + number % 1_000, number));
+        asked += 1;
+        assert_eq!(last_response(&rig), (1_000 + number % 1_000, None), "query {number}");
+    }
+    let responses = rig.sent.iter().filter(|word| word.starts_with("query")).count();
+    assert_eq!(responses, asked, "one answer each");
+    assert_eq!(rig.ended(), None);
+}
+
+/// Id and field number of the last answer to a query.
+fn last_response(rig: &Rig) -> (u32, Option<u32>) {
+    let last = rig.sent_messages.last().and_then(|message| message.message.clone());
+    let Some(Client::InteractionResponse(response)) = last else { panic!("no answer") };
+    let bytes = response.result.as_ref().map(|result| {
+        let mut bytes = Vec::new();
+        result.encode(&mut bytes);
+        bytes
+    });
+    let number = bytes.map(|bytes| {
+        assert!(bytes.len() > 3, "an empty message is no answer");
+        prost::encoding::decode_key(&mut &bytes[..]).unwrap().0
+    });
+    (response.id, number)
+}
+
+/// All cases that go to a handler.
+fn served() -> Vec<tables::Case> {
+    let own = ["mcp_args", "request_context_args"];
+    tables::execs().into_iter().filter(|case| !own.contains(&case.name.as_str())).collect()
 }
 
 #[test]
-fn every_exec_can_be_served_and_is_closed_once() {
+fn every_exec_can_be_served_and_is_answered_and_closed_once() {
     let mut rig = Rig::with(serving());
-    for (index, (number, name)) in execs().into_iter().enumerate() {
-        if matches!(name, "mcp_args" | "request_context_args" | "shell_stream_args") {
-            continue;
-        }
+    for (index, case) in served().into_iter().enumerate() {
         let id = u32::try_from(index).unwrap() + 1;
-        send(&mut rig, 2, &exec(id, number));
-        assert_eq!(exchange(&rig, id), [""; 0], "{name} waits for its handler");
+        send(&mut rig, 2, &exec(id, case.number));
+        assert_eq!(exchange(&rig, id), [""; 0], "{} waits for its handler", case.name);
         let task = rig.tasks.pop().expect("given to the handler");
-        assert!(matches!(&task.work, Work::Exec { call, .. } if call.id == id));
-        let reply = exec_client_message::Message::ReadResult(Box::new(ReadResult {
-            result: Some(agentwire::proto::read_result::Result::InvalidFile(Default::default())),
-        }));
-        rig.session.handle_served(task.key, ServeResult::Reply(Box::new(reply.clone())), rig.now);
-        rig.session.handle_served(task.key, ServeResult::Reply(Box::new(reply)), rig.now);
+        let Work::Exec { call, case: asked } = task.work else { panic!("{}", case.name) };
+        assert_eq!((call.id, &call.exec_id[..]), (id, &format!("exec-{id}")[..]));
+        assert_eq!(agentwire::exec::name(&asked), case.name);
+        let (events, result) = everything::serve(&call, asked);
+        for event in events {
+            rig.session.handle_shell_event(task.key, event);
+        }
+        rig.session.handle_served(task.key, result.clone(), rig.now);
         rig.turn();
-        assert_eq!(exchange(&rig, id), ["result read_result", "close"], "{name}");
+        let expected = case.served();
+        assert_eq!(exchange(&rig, id), expected, "{}", case.name);
+        rig.session.handle_served(task.key, result, rig.now);
+        rig.turn();
+        assert_eq!(exchange(&rig, id), expected, "{}: once", case.name);
     }
+    let notices = rig.events.iter().filter(|event| matches!(event, Event::Notice(_)));
+    assert_eq!(notices.count(), 0, "nothing was refused");
 }
 
 #[test]
-fn handlers_that_refuse_fail_or_take_too_long_leave_no_exec_open() {
-    type Act = fn(&mut Rig);
-    let results: [(&str, Act); 4] = [
-        ("refused", |rig| {
-            let refusal = Refusal::because("ask for read access");
-            let key = rig.tasks[0].key;
-            rig.session.handle_served(key, ServeResult::Refused(refusal), rig.now);
-        }),
-        ("failed", |rig| {
-            rig.session.handle_served(rig.tasks[0].key, ServeResult::Failed, rig.now);
-        }),
-        ("hangs", |rig| rig.wait(secs(600))),
-        ("aborted", |rig| {
-            rig.message(Server::ExecServerControlMessage(ExecServerControlMessage {
-                message: Some(exec_server_control_message::Message::Abort(ExecServerAbort {
-                    id: 1,
-                })),
-            }));
-        }),
-    ];
-    for (name, act) in results {
-        let mut rig = Rig::with(serving());
-        send(&mut rig, 2, &exec(1, 7));
-        act(&mut rig);
-        rig.turn();
-        let expected: &[&str] =
-            if name == "aborted" { &["close"] } else { &["result read_result", "close"] };
-        assert_eq!(exchange(&rig, 1), expected, "{name}");
-        let stopped = matches!(name, "hangs" | "aborted");
-        assert_eq!(rig.stopped.len(), usize::from(stopped), "{name}");
-        let late = ServeResult::Refused(Refusal::not_served());
-        rig.session.handle_served(rig.tasks[0].key, late, rig.now);
-        rig.turn();
-        assert_eq!(exchange(&rig, 1), expected, "{name}: a late result is dropped");
-        assert_eq!(rig.ended(), None, "{name}");
-    }
-}
-
-#[test]
-fn an_exec_at_work_beats_every_three_seconds_also_while_it_waits_for_a_place() {
-    let mut options = serving();
-    options.serve_at_once = 1;
-    let mut rig = Rig::with(options);
-    send(&mut rig, 2, &exec(1, 7));
-    send(&mut rig, 2, &exec(2, 7));
-    assert_eq!(rig.tasks.len(), 1);
-    rig.take_sent();
-    rig.wait(millis(9_500));
-    let beats =
-        |sent: &[String], id: u32| sent.iter().filter(|w| **w == format!("beat {id}")).count();
-    let sent = rig.take_sent();
-    assert_eq!((beats(&sent, 1), beats(&sent, 2)), (3, 3));
-    rig.session.handle_served(rig.tasks[0].key, ServeResult::Failed, rig.now);
-    rig.turn();
-    assert_eq!(rig.tasks.len(), 2, "the second has found its place");
-}
-
-#[test]
-fn a_shell_streams_start_output_and_exit_in_order_and_is_closed() {
+fn every_query_can_be_answered() {
     let mut rig = Rig::with(serving());
-    send(&mut rig, 2, &exec(1, 14));
-    let key = rig.tasks[0].key;
-    let out = |data: &str| shell_stream::Event::Stdout(ShellStreamStdout { data: data.into() });
-    rig.session.handle_shell_event(key, out("one"));
-    rig.session.handle_shell_event(key, shell_stream::Event::Exit(ShellStreamExit::default()));
-    rig.session.handle_shell_event(key, out("too late"));
-    rig.session.handle_served(key, ServeResult::ShellDone, rig.now);
-    rig.turn();
-    let events: Vec<String> = rig
-        .sent_messages
-        .iter()
-        .filter_map(|message| match message.message.as_ref()? {
-            Client::ExecClientMessage(exec) => match exec.message.as_ref()? {
-                exec_client_message::Message::ShellStream(stream) => {
-                    let event = format!("{:?}", stream.event.as_ref()?);
-                    event.split('(').next().map(str::to_owned)
+    for case in tables::queries() {
+        send(&mut rig, 7, &query(case.number, case.number));
+        let task = rig.tasks.pop().expect("given to whoever answers");
+        let Work::Query { query: asked, .. } = task.work else { panic!("{}", case.name) };
+        rig.session.handle_served(task.key, everything::answer(asked), rig.now);
+        rig.turn();
+        assert_eq!(last_response(&rig), (case.number, Some(case.number)), "{}", case.name);
+    }
+}
+
+/// What can go wrong with a handler, whatever it was asked.
+#[test]
+fn no_exec_stays_open_whatever_its_handler_does() {
+    for case in served() {
+        for fate in ["panics", "hangs", "is empty", "is of another kind", "is aborted"] {
+            let mut rig = Rig::with(serving());
+            send(&mut rig, 2, &exec(1, case.number));
+            let task = rig.tasks.pop().expect("given to the handler");
+            let mut expected = case.refused();
+            match fate {
+                "panics" => rig.session.handle_served(task.key, ServeResult::Failed, rig.now),
+                "hangs" => {
+                    rig.wait(secs(600) - millis(1));
+                    assert_eq!(exchange(&rig, 1), [""; 0], "{}: not yet", case.name);
+                    let beats = rig.sent.iter().filter(|word| *word == "beat 1").count();
+                    assert_eq!(beats, 199, "one every 3 s");
+                    rig.wait(millis(1));
+                    assert_eq!(rig.stopped, [task.key]);
                 }
-                _ => None,
-            },
-            _ => None,
-        })
-        .collect();
-    assert_eq!(events, ["Start", "Stdout", "Exit"]);
-    assert_eq!(exchange(&rig, 1).iter().filter(|word| *word == "close").count(), 1);
-}
-
-#[test]
-fn a_query_is_answered_by_its_handler_or_refused_when_nobody_answers() {
-    let query = |id| {
-        Server::InteractionQuery(Box::new(InteractionQuery {
-            id,
-            query: Some(Query::SwitchModeRequestQuery(Default::default())),
-        }))
-    };
-    let mut rig = Rig::with(serving());
-    rig.message(query(1));
-    rig.message(query(2));
-    let approved = interaction_response::Result::SwitchModeRequestResponse(Box::new(
-        agentwire::proto::SwitchModeRequestResponse {
-            result: Some(agentwire::proto::switch_mode_request_response::Result::Approved(
-                Default::default(),
-            )),
-        },
-    ));
-    let response = ServeResult::Response(Box::new(approved));
-    rig.session.handle_served(rig.tasks[0].key, response, rig.now);
-    rig.turn();
-    rig.wait(secs(600));
-    let words: Vec<_> = rig.sent.iter().filter(|word| word.starts_with("query")).collect();
-    assert_eq!(words, ["query 1 refused", "query 2 refused"], "both carry a result");
-    assert_eq!(rig.stopped.len(), 1);
-}
-
-#[test]
-fn a_run_that_ends_stops_its_handlers() {
-    let mut rig = Rig::with(serving());
-    send(&mut rig, 2, &exec(1, 7));
-    rig.session.cancel(rig.now);
-    rig.turn();
-    assert_eq!(rig.stopped, [rig.tasks[0].key]);
-    rig.session.handle_served(rig.tasks[0].key, ServeResult::Failed, rig.now);
-    rig.turn();
-    assert_eq!(rig.take_sent().last().map(String::as_str), Some("reset cancel"));
-}
-
-#[test]
-fn what_is_asked_beyond_the_limit_is_refused() {
-    let mut options = serving();
-    options.serve_waiting = 2;
-    let mut rig = Rig::with(options);
-    for id in 1..=3 {
-        send(&mut rig, 2, &exec(id, 7));
+                "is empty" => {
+                    let Some(empty) = everything::empty(&case) else { continue };
+                    rig.session.handle_served(task.key, empty, rig.now);
+                }
+                "is of another kind" => {
+                    let other = match case.number {
+                        5 => everything::result("ls_result"),
+                        _ => everything::result("grep_result"),
+                    };
+                    rig.session.handle_served(task.key, other, rig.now);
+                }
+                _ => {
+                    let abort =
+                        exec_server_control_message::Message::Abort(ExecServerAbort { id: 1 });
+                    let abort = ExecServerControlMessage { message: Some(abort) };
+                    rig.message(Server::ExecServerControlMessage(abort));
+                    assert_eq!(rig.stopped, [task.key]);
+                    expected = vec!["close".into()];
+                }
+            }
+            rig.turn();
+            assert_eq!(exchange(&rig, 1), expected, "{} {fate}", case.name);
+            rig.session.handle_served(task.key, ServeResult::Failed, rig.now);
+            rig.wait(secs(60));
+            assert_eq!(exchange(&rig, 1), expected, "{} {fate}: a late result", case.name);
+            assert_eq!(rig.ended(), None, "{} {fate}", case.name);
+        }
     }
-    assert_eq!(rig.tasks.len(), 2);
-    assert_eq!(exchange(&rig, 3), ["result read_result", "close"]);
+}
+
+#[test]
+fn ids_go_back_exactly_as_they_came() {
+    for (id, exec_id) in [(0, ""), (u32::MAX, "a|b\n\u{e9} \0"), (7, &"x".repeat(5_000)[..])] {
+        for options in [Options::default(), serving()] {
+            let mut rig = Rig::with(options);
+            send(&mut rig, 2, &exec_named(id, exec_id, 20));
+            if let Some(task) = rig.tasks.pop() {
+                let refusal = Refusal::because("no");
+                rig.session.handle_served(task.key, ServeResult::Refused(refusal), rig.now);
+                rig.turn();
+            }
+            let [answer, close] = &rig.sent_messages[rig.sent_messages.len() - 2..] else {
+                panic!()
+            };
+            let Some(Client::ExecClientMessage(answer)) = &answer.message else { panic!() };
+            assert_eq!((answer.id, &answer.exec_id[..]), (id, exec_id));
+            let Some(Client::ExecClientControlMessage(close)) = &close.message else { panic!() };
+            let Some(exec_client_control_message::Message::StreamClose(close)) = &close.message
+            else {
+                panic!()
+            };
+            assert_eq!(close.id, id);
+        }
+    }
+}
+
+#[test]
+fn a_large_request_context_is_one_envelope_and_not_copied() {
+    let mut request = rig::request("hello");
+    request.context.about = Arc::new(RequestContext {
+        user_intent: Some("x".repeat(100_000)),
+        ..RequestContext::default()
+    });
+    let mut rig = Rig::of(&request, Options::default(), Conversation::with_id("conv"));
+    rig.session.handle_head(rig::ok_head(), rig.now);
+    rig.turn();
+    send(&mut rig, 2, &exec(1, 10));
+    assert_eq!(exchange(&rig, 1), ["result request_context_result", "close"]);
 }
 
 #[test]
@@ -357,4 +364,49 @@ fn a_message_can_be_sent_into_the_running_turn() {
     assert_eq!((message.text.as_str(), message.message_id), ("also look at b.rs", id));
     rig.turn_ended();
     assert!(rig.session.say("too late", rig.now).is_err());
+}
+
+#[test]
+fn every_action_of_the_tables_can_be_sent_into_the_turn() {
+    use agentwire::proto::ConversationAction;
+    for case in tables::cases("ConversationAction", "action") {
+        let mut bytes = Vec::new();
+        let key = prost::encoding::WireType::LengthDelimited;
+        prost::encoding::encode_key(case.number, key, &mut bytes);
+        bytes.push(0);
+        let action = ConversationAction::decode(&bytes[..]).unwrap().action.expect("a case");
+        let mut rig = Rig::streaming();
+        rig.take_sent();
+        rig.session.act(&action, rig.now).unwrap();
+        rig.turn();
+        let Some(Client::ConversationAction(sent)) =
+            rig.sent_messages.last().and_then(|message| message.message.clone())
+        else {
+            panic!("{}", case.name)
+        };
+        assert_eq!(sent.action, Some(action), "{}", case.name);
+        assert_eq!(rig.ended().is_some(), case.name == "cancel_action");
+    }
+}
+
+#[test]
+fn every_update_of_the_tables_is_known() {
+    let known = tables::cases("InteractionUpdate", "message");
+    let mut seen = Vec::new();
+    for number in 1..100 {
+        let mut rig = Rig::streaming();
+        let mut update = Vec::new();
+        prost::encoding::encode_key(
+            number,
+            prost::encoding::WireType::LengthDelimited,
+            &mut update,
+        );
+        update.push(0);
+        send(&mut rig, 1, &update);
+        if !rig.events.contains(&Event::Notice(Notice::Unrecognised)) {
+            seen.push(number);
+        }
+        assert!(rig.sent_messages.len() == 1, "nothing of it is answered");
+    }
+    assert_eq!(seen, known.iter().map(|case| case.number).collect::<Vec<_>>());
 }

@@ -10,6 +10,7 @@
 use agentwire::connect::fuzz;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use serde_json::Value;
 
 /// Few enough for a second or two.
 const CASES: u32 = 256;
@@ -27,6 +28,47 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
     });
     let part = prop_oneof![8 => frame, 1 => vec(any::<u8>(), 0..12)];
     vec(part, 0..8).prop_map(|parts| parts.concat())
+}
+
+/// JSON that looks like a schema from afar: any keyword with anything in it.
+fn almost_schema() -> impl Strategy<Value = Value> {
+    let keywords = prop::sample::select(vec![
+        "$ref",
+        "allOf",
+        "anyOf",
+        "oneOf",
+        "$defs",
+        "type",
+        "enum",
+        "const",
+        "properties",
+        "items",
+        "required",
+        "additionalProperties",
+        "patternProperties",
+        "not",
+        "minimum",
+        "format",
+        "$id",
+        "description",
+        "unevaluatedProperties",
+        "dependentSchemas",
+    ]);
+    let scalars =
+        prop::sample::select(vec!["#", "#/properties/type", "#/$defs/not", "string", "null", "x"]);
+    let scalar = prop_oneof![
+        3 => scalars.prop_map(Value::from),
+        1 => any::<bool>().prop_map(Value::from),
+        1 => (-2..3).prop_map(Value::from),
+        1 => Just(Value::Null),
+    ];
+    scalar.prop_recursive(5, 40, 4, move |inner| {
+        let object = prop::collection::btree_map(keywords.clone(), inner.clone(), 0..4);
+        let object = object.prop_map(|map| {
+            Value::Object(map.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+        });
+        prop_oneof![1 => vec(inner, 0..3).prop_map(Value::from), 3 => object]
+    })
 }
 
 proptest! {
@@ -63,6 +105,11 @@ proptest! {
     #[test]
     fn images_are_read_as_the_base64_crate_does(text in "[A-Za-z0-9+/=_ \\t\n\r\x0c]{0,40}") {
         agentwire::codec::fuzz::base64_image(&text);
+    }
+
+    #[test]
+    fn schemas_are_rewritten_or_refused(schema in almost_schema()) {
+        agentwire::codec::fuzz::tool_schema(schema.to_string().as_bytes());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value;
 
 use super::image::{Place, decode};
-use super::{call, value};
+use super::{call, schema, value};
 use crate::error::Kind;
 use crate::ids::CountingIds;
 
@@ -34,6 +34,23 @@ fn rewritten(value: &Value) -> Option<Value> {
     let mut bytes = Vec::new();
     value::from_json(value, &mut bytes).ok()?;
     value::to_json(&bytes).ok()
+}
+
+/// Any JSON as the schema of a tool: refused with a reason, or rewritten so that nothing is left to
+/// rewrite.
+///
+/// # Panics
+///
+/// When a promise is broken.
+pub fn tool_schema(data: &[u8]) {
+    let Ok(given) = serde_json::from_slice::<Value>(data) else { return };
+    match schema::rewrite(&given) {
+        Ok(sent) => {
+            let again = schema::rewrite(&sent).map(std::borrow::Cow::into_owned);
+            assert_eq!(again.as_ref(), Ok(&*sent), "rewritten once and for all");
+        }
+        Err(refused) => assert!(refused.to_string().len() < 8_000),
+    }
 }
 
 /// Any text as an image: accepted and decoded as the base64 crate does after the separators are

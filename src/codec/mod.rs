@@ -4,6 +4,7 @@
 //! order, because blob ids are hashes of bytes and prost cannot keep that order everywhere
 //! (ARCHITECTURE, generated code); what is rare in what is received is decoded by prost.
 
+mod about;
 pub(crate) mod back;
 pub mod call;
 #[cfg(any(test, feature = "testing"))]
@@ -15,13 +16,15 @@ pub(crate) mod model;
 pub(crate) mod prompt;
 pub mod reply;
 pub mod request;
+mod schema;
 pub(crate) mod tools;
 pub(crate) mod turn;
 pub mod value;
 
 pub use model::{Model, ModelForm};
 pub use request::{Action, History, Naming, PromptRoutes, RunRequest};
-pub use tools::ToolContext;
+pub(crate) use tools::Offer;
+pub use tools::{Schemas, ToolContext, ToolRules};
 
 /// Whose behaviour to show where ours differs from the reference's on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

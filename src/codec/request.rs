@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::ToolRules;
 use super::model::Model;
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -104,6 +105,13 @@ pub struct RunRequest {
     pub action: Action,
     /// Where the system prompt goes; [`History::Legacy`] has the system entry only.
     pub prompt: PromptRoutes,
+    /// What the service takes of tools.
+    pub tool_rules: ToolRules,
+    /// Whether the action carries the request context, tools included, besides the answer to the
+    /// service's question for it. Default false: the service asks at the start of a run, and the
+    /// tools are in the request already, so it would take twice the bytes. Under
+    /// [`History::Legacy`] it never does.
+    pub carry_context: bool,
 }
 
 impl RunRequest {

@@ -1,23 +1,71 @@
 //! Tool definitions and the request context, encoded once and shared by everything that sends them.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use super::back::Back;
 use super::json::Keys;
 use super::request::Naming;
-use super::value;
-use crate::context::Tool;
-use crate::error::{Error, Result};
+use super::{about, schema, value};
+use crate::context::{RequestContext, Tool};
+use crate::error::{Blame, Error, Result};
 
 /// Tools that a refusal names before it says how many more there are.
 const NAMED: usize = 12;
+/// Tools that the error of a crossed limit names.
+const LARGEST: usize = 5;
 /// `CursorRuleSource`: a rule of the person who runs the client.
 const SOURCE_USER: u64 = 2;
 
-/// The tools and rules of a run, encoded: clones share the bytes.
+/// What a service takes of tools, and what is done about the rest before anything is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ToolRules {
+    /// The most tools; `None` is no limit. 330: more make the whole turn fail as
+    /// `resource_exhausted` (PROTOCOL 4).
+    pub tools: Option<usize>,
+    /// The most bytes of all schemas together, as compact JSON; `None` is no limit. 120 000, for
+    /// the same reason.
+    pub schema_bytes: Option<usize>,
+    /// What becomes of schemas with keywords that the service does not take.
+    pub schemas: Schemas,
+}
+
+impl Default for ToolRules {
+    fn default() -> Self {
+        Self { tools: Some(330), schema_bytes: Some(120_000), schemas: Schemas::Rewrite }
+    }
+}
+
+/// What becomes of `oneOf`, `anyOf`, `allOf` and `$ref` in schemas of tools (PROTOCOL 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum Schemas {
+    /// A schema without them that accepts the same values is sent; where there is none the request
+    /// is refused, and the error names tool and place. [`History::Legacy`](super::History::Legacy)
+    /// sends schemas as they are.
+    #[default]
+    Rewrite,
+    /// Schemas are sent as they are.
+    AsTheyAre,
+}
+
+/// What a tool context is made of.
+#[derive(Clone, Copy)]
+pub(crate) struct Offer<'a> {
+    pub(crate) tools: &'a [Arc<Tool>],
+    /// The system prompt, where it is sent as a rule.
+    pub(crate) rule: Option<&'a str>,
+    pub(crate) about: &'a RequestContext,
+    pub(crate) naming: &'a Naming,
+    pub(crate) rules: ToolRules,
+    pub(crate) keys: Keys,
+}
+
+/// The tools of a run and everything else of its request context, encoded: clones share the bytes.
 #[derive(Clone)]
 pub struct ToolContext {
     /// The fields of `McpTools`: the definitions as field 1.
@@ -34,25 +82,29 @@ impl ToolContext {
     ///
     /// # Errors
     ///
-    /// `LimitExceeded` that names the tool whose schema nests deeper than [`value::MAX_DEPTH`].
+    /// `LimitExceeded` for more than the default [`ToolRules`] allow and for a schema that nests
+    /// deeper than [`value::MAX_DEPTH`], `InvalidRequest` for a schema that cannot be rewritten and
+    /// for two tools of one name. Each names the tool.
     pub fn new(tools: &[Arc<Tool>], rule: Option<&str>, naming: &Naming) -> Result<Self> {
-        Self::encode(tools, rule, naming, Keys::Source)
+        let about = &RequestContext::default();
+        let rules = ToolRules::default();
+        Self::encode(&Offer { tools, rule, about, naming, rules, keys: Keys::Source })
     }
 
-    pub(crate) fn encode(
-        tools: &[Arc<Tool>],
-        rule: Option<&str>,
-        naming: &Naming,
-        keys: Keys,
-    ) -> Result<Self> {
+    pub(crate) fn encode(offer: &Offer<'_>) -> Result<Self> {
+        let Offer { tools, rule, about, naming, keys, .. } = *offer;
+        let schemas = schemas(offer)?;
+        let (below, above) = about::fields(about);
         let mut definitions = Back::new(0);
         let mut context = Back::new(0);
-        for tool in tools.iter().rev() {
+        context.raw(&above);
+        for (tool, schema) in tools.iter().zip(&schemas).rev() {
             let mark = definitions.len();
-            definition(&mut definitions, tool, naming, keys)?;
+            definition(&mut definitions, tool, schema, naming, keys)?;
             context.bytes(7, definitions.since(mark));
             definitions.wrap(1, mark);
         }
+        context.raw(&below);
         if let Some(rule) = rule.filter(|rule| !rule.is_empty()) {
             context.message(2, |out| global_rule(out, rule));
         }
@@ -112,13 +164,96 @@ impl fmt::Debug for ToolContext {
     }
 }
 
+/// The schemas as they are sent, checked against the rules.
+fn schemas<'a>(offer: &Offer<'a>) -> Result<Vec<Cow<'a, Value>>> {
+    let Offer { tools, rules, keys, .. } = *offer;
+    let ours = keys == Keys::Source;
+    if ours {
+        refuse_names(tools)?;
+    }
+    let mut sent = Vec::with_capacity(tools.len());
+    for tool in tools {
+        sent.push(match rules.schemas {
+            Schemas::Rewrite if ours => schema::rewrite(&tool.parameters).map_err(|refused| {
+                Error::invalid(format!("the schema of the tool {} {refused}", shown(tool)))
+                    .with_hint(
+                        "the service takes no oneOf, anyOf, allOf and $ref in schemas of tools; \
+                         simplify it there, or leave the tool out",
+                    )
+            })?,
+            _ => Cow::Borrowed(&tool.parameters),
+        });
+    }
+    let mut sizes: Vec<_> = sent.iter().map(|schema| json_size(schema)).zip(tools).collect();
+    let total: usize = sizes.iter().map(|(size, _)| size).sum();
+    let crossed = match (rules.tools, rules.schema_bytes) {
+        (Some(most), _) if tools.len() > most => {
+            format!("{} tools are more than the {most} that the service takes", tools.len())
+        }
+        (_, Some(most)) if total > most => {
+            format!("the schemas of the tools have {total} bytes, the service takes {most}")
+        }
+        _ => return Ok(sent),
+    };
+    sizes.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
+    let largest =
+        sizes.iter().take(LARGEST).map(|(size, tool)| format!("{} ({size})", shown(tool)));
+    let largest = largest.collect::<Vec<_>>().join(", ");
+    Err(Error::limit(format!("{crossed}; the largest in bytes: {largest}"))
+        .with_blame(Blame::Caller)
+        .with_hint("offer fewer tools, or raise `ToolRules` if your service takes more"))
+}
+
+/// Calls go by the name of the tool, so each needs one of its own.
+fn refuse_names(tools: &[Arc<Tool>]) -> Result<()> {
+    let mut known = HashSet::with_capacity(tools.len());
+    for tool in tools {
+        if tool.name.is_empty() {
+            return Err(Error::invalid("a tool has no name"));
+        }
+        if !known.insert(&tool.name) {
+            return Err(Error::invalid(format!("two tools have the name {}", shown(tool))));
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of a value as compact JSON.
+fn json_size(value: &Value) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // Counting cannot fail.
+    let _ = serde_json::to_writer(&mut count, value);
+    count.0
+}
+
+/// The name of a tool in an error.
+fn shown(tool: &Tool) -> String {
+    let name: String = tool.name.chars().take(64).flat_map(char::escape_debug).collect();
+    format!("\"{name}\"")
+}
+
 /// Writes the fields of a `McpToolDefinition` (BEHAVIOUR 3.7).
-fn definition(out: &mut Back, tool: &Tool, naming: &Naming, keys: Keys) -> Result<()> {
+fn definition(
+    out: &mut Back,
+    tool: &Tool,
+    schema: &Value,
+    naming: &Naming,
+    keys: Keys,
+) -> Result<()> {
     out.text_unless_empty(5, &tool.name);
     out.text_unless_empty(4, &naming.provider_identifier);
-    out.message(3, |out| value::write(out, &tool.parameters, keys)).map_err(|error| {
-        let name: String = tool.name.chars().take(64).flat_map(char::escape_debug).collect();
-        Error::from(error).with_hint(format!("simplify the schema of the tool {name}"))
+    out.message(3, |out| value::write(out, schema, keys)).map_err(|error| {
+        Error::from(error).with_hint(format!("simplify the schema of the tool {}", shown(tool)))
     })?;
     out.text_unless_empty(2, &tool.description);
     out.text_unless_empty(1, &tool.name);

@@ -13,6 +13,9 @@ use super::id::hex;
 
 /// Longest part of an id that its safe form repeats.
 const KEPT: usize = 48;
+/// Longest id that is safe as it is: the peer chooses it, and it is kept. Ids of the service have
+/// 40 characters or so.
+const LONGEST: usize = 256;
 /// Pairs that are remembered; beyond it the map starts over. Forward the form needs no memory, so
 /// only the way back from a very old id is lost.
 const PAIRS: usize = 16_384;
@@ -60,11 +63,11 @@ impl CallIds {
     }
 }
 
-/// The id itself when it is safe, else its safe characters and a few digits of its hash, so that
+/// The id itself when it is safe and not too long, else its safe characters and a few digits of its hash, so that
 /// different ids stay different.
 fn safe(id: &str) -> Cow<'_, str> {
     let is_safe = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if !id.is_empty() && id.chars().all(is_safe) {
+    if (1..=LONGEST).contains(&id.len()) && id.chars().all(is_safe) {
         return Cow::Borrowed(id);
     }
     let kept: String = id.chars().take(KEPT).map(|c| if is_safe(c) { c } else { '_' }).collect();
@@ -97,7 +100,8 @@ mod tests {
         assert!(!host.contains('\n'));
         assert_eq!(ids.to_host("call_1\nfc_2"), host);
         assert_eq!(ids.to_wire(&host), host, "it goes back as the host knows it");
-        let long = "é".repeat(500);
-        assert!(ids.to_wire(&long).len() < 64);
+        for long in ["é".repeat(500), "a".repeat(1 << 20)] {
+            assert!(ids.to_wire(&long).len() < 64 && ids.to_host(&long).len() < 64);
+        }
     }
 }

@@ -22,7 +22,7 @@ use crate::codec::turn::{
     self, Ids, UserMessage, derive, selected_context, state_tail, user_images, user_text,
     uuid_shaped,
 };
-use crate::codec::{Action, Naming, RunRequest, image, prompt};
+use crate::codec::{Action, Naming, RunRequest, ToolContext, image, prompt};
 use crate::context::{AssistantPart, Message, Part, ToolResult, UserContent};
 use crate::error::{Error, Result};
 use crate::ids::IdSource;
@@ -77,13 +77,12 @@ pub(super) fn encode(
     let id = conversation.settle_id(asked, || ids.next_id().to_string())?;
     let system = request.context.system_prompt.as_deref().unwrap_or_default();
     let rule = request.prompt.rule.then_some(system).filter(|rule| !rule.is_empty());
-    let tools =
-        conversation.tool_context(&request.context.tools, rule, &request.naming, Keys::Source)?;
+    let tools = conversation.tool_context(request, rule, Keys::Source)?;
 
     let mut known = std::mem::take(&mut conversation.full);
     let mut arena = Arena::new(0, 0);
     let written = Writing { request, id: &id, conversation, known: &mut known, arena: &mut arena }
-        .write(tools.definitions());
+        .write(&tools);
     // After an error `known` may name blobs that were never kept: start over next time.
     let (envelope, sent) = written.inspect_err(|_| conversation.full = Known::default())?;
     arena.store(&mut conversation.blobs);
@@ -101,8 +100,10 @@ struct Writing<'a> {
 }
 
 impl Writing<'_> {
-    fn write(self, definitions: &[u8]) -> Result<(bytes::Bytes, Sent)> {
+    fn write(self, tools: &ToolContext) -> Result<(bytes::Bytes, Sent)> {
         let Self { request, id, conversation, known, arena } = self;
+        let definitions = tools.definitions();
+        let context = if request.carry_context { tools.context() } else { &[][..] };
         let messages = &request.context.messages;
         let as_it_came = request.action == Action::Resume
             && conversation.checkpoint.as_ref().is_some_and(|c| c.covers == messages.len());
@@ -122,6 +123,7 @@ impl Writing<'_> {
         }
 
         let size = known.size() + checkpoint.map_or(0, |c| c.raw().len()) + definitions.len();
+        let size = size + context.len();
         let images = current.map_or(0, content_size);
         let mut out = Back::new(size + images + 2 * system(request).len() + FRAMING);
         requested_model(&mut out, 9, &request.model);
@@ -133,7 +135,7 @@ impl Writing<'_> {
             out.bytes(4, definitions);
         }
         model_details(&mut out, 3, &request.model);
-        known.action(&mut out, request, id, current)?;
+        known.action(&mut out, request, id, current, context)?;
         let mark = out.len();
         match checkpoint {
             Some(checkpoint) if as_it_came => out.raw(checkpoint.raw()),
@@ -411,10 +413,15 @@ impl Known {
         request: &RunRequest,
         id: &str,
         current: Option<&UserContent>,
+        context: &[u8],
     ) -> Result<()> {
         let mark = out.len();
+        if !context.is_empty() {
+            out.bytes(2, context);
+        }
+        let message = out.len();
         match current {
-            None => out.bytes(2, &[]),
+            None => out.wrap(2, mark),
             Some(content) => {
                 let position = request.context.messages.len() - 1;
                 UserMessage {
@@ -425,7 +432,7 @@ impl Known {
                     naming: &request.naming,
                 }
                 .write(out)?;
-                out.wrap(1, mark);
+                out.wrap(1, message);
                 out.wrap(1, mark);
             }
         }

@@ -31,8 +31,7 @@ pub(super) fn encode(
     let asked = request.conversation_id.as_deref();
     let id = conversation.settle_id(asked, || request.request_id.clone())?;
     let context = &request.context;
-    let tools =
-        conversation.tool_context(&context.tools, None, &request.naming, Keys::Reference)?;
+    let tools = conversation.tool_context(request, None, Keys::Reference)?;
 
     let size = match &conversation.checkpoint {
         Some(_) => 0,

@@ -8,6 +8,8 @@ mod arena;
 mod blobs;
 mod calls;
 mod checkpoint;
+#[cfg(test)]
+mod context_tests;
 mod encode;
 mod full;
 #[cfg(any(test, feature = "testing"))]
@@ -40,8 +42,8 @@ pub use store_disk::DiskStore;
 use crate::codec::call;
 use crate::codec::json::Keys;
 use crate::codec::request::check_id;
-use crate::codec::{Naming, ToolContext};
-use crate::context::{Tool, ToolCall};
+use crate::codec::{Naming, Offer, RunRequest, ToolContext, ToolRules};
+use crate::context::{RequestContext, Tool, ToolCall};
 use crate::error::{Error, Result};
 use crate::ids::IdSource;
 
@@ -68,8 +70,10 @@ pub struct Conversation {
 #[derive(Clone)]
 struct CachedTools {
     tools: Vec<Arc<Tool>>,
+    about: Arc<RequestContext>,
     rule: Option<String>,
     naming: Naming,
+    rules: ToolRules,
     keys: Keys,
     encoded: ToolContext,
 }
@@ -229,27 +233,33 @@ impl Conversation {
         checked.map(|()| id)
     }
 
-    /// The encoded tools, those of the last request where nothing has changed.
+    /// The encoded tools and request context, those of the last request where nothing has changed.
     fn tool_context(
         &mut self,
-        tools: &[Arc<Tool>],
+        request: &RunRequest,
         rule: Option<&str>,
-        naming: &Naming,
         keys: Keys,
     ) -> Result<ToolContext> {
+        let RunRequest { context, naming, tool_rules, .. } = request;
         if let Some(cached) = &self.tools
             && cached.rule.as_deref() == rule
             && cached.naming == *naming
+            && cached.rules == *tool_rules
             && cached.keys == keys
-            && same_all(&cached.tools, tools)
+            && same(&cached.about, &context.about)
+            && same_all(&cached.tools, &context.tools)
         {
             return Ok(cached.encoded.clone());
         }
-        let encoded = ToolContext::encode(tools, rule, naming, keys)?;
+        let (tools, about) = (&context.tools, &context.about);
+        let rules = *tool_rules;
+        let encoded = ToolContext::encode(&Offer { tools, rule, about, naming, rules, keys })?;
         self.tools = Some(CachedTools {
-            tools: tools.to_vec(),
+            tools: tools.clone(),
+            about: Arc::clone(about),
             rule: rule.map(ToOwned::to_owned),
             naming: naming.clone(),
+            rules,
             keys,
             encoded: encoded.clone(),
         });

@@ -71,6 +71,14 @@ macro_rules! exec_table {
             }
         }
 
+        /// Whether `result` is of the kind that answers the case of this [`name`].
+        pub fn answers(name: &str, result: &Reply) -> bool {
+            match (name, result) {
+                $(($name, Reply::$reply(_)) => true,)*
+                _ => false,
+            }
+        }
+
         /// Offers an exec to `handler`. `shell_stream_args` is not for this function: it needs a
         /// sink; ask [`ExecHandler::shell_stream`].
         pub fn dispatch<'a>(

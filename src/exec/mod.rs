@@ -5,7 +5,8 @@
 //! results are the protocol's own messages ([`crate::proto`]).
 //!
 //! The handler is asked on a task of its own. It is cancelled by being dropped: when the service
-//! aborts the exec, when the run ends, and when it takes longer than its limit. Heartbeats, the
+//! aborts the exec, when the run ends, and when it takes longer than its limit. So it must not block
+//! its thread: hand such work to a thread of its own and await that. Heartbeats, the
 //! result, and the closing of the exec are the run's business.
 
 mod ask;
@@ -21,7 +22,7 @@ use crate::proto::exec_server_message::Message as Case;
 use crate::proto::shell_stream;
 
 pub use ask::{Ask, put};
-pub use handler::{Dispatch, ExecHandler, dispatch, name};
+pub use handler::{Dispatch, ExecHandler, answers, dispatch, name};
 
 /// What a handler's method gives: a future of the result, or of a refusal.
 pub type Served<'a, T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + Send + 'a>>;

@@ -188,7 +188,7 @@ impl Event {
 }
 
 /// A call's strings and, roughly, its arguments: small calls dominate, so an estimate will do.
-fn call_weight(call: &ToolCall) -> usize {
+pub(super) fn call_weight(call: &ToolCall) -> usize {
     fn value(v: &serde_json::Value) -> usize {
         match v {
             serde_json::Value::String(s) => 32 + s.len(),

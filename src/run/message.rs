@@ -9,13 +9,15 @@ use bytes::Bytes;
 use crate::codec::hot::{self, CheckpointRef, Incoming};
 use crate::codec::reply;
 use crate::context::ToolResult;
+use crate::error::Kind;
 use crate::exec::ExecCall;
 use crate::proto::exec_server_message::Message as Case;
 use crate::proto::{ExecServerMessage, InteractionQuery};
 
 use super::core::Core;
 use super::event::{CheckpointInfo, Event, EventRef, Notice};
-use super::serve::{Asked, Shell};
+use super::serve::Work;
+use super::serving::TOO_MUCH;
 
 impl Core {
     /// Handles one message. Hot events go straight to `emit`; cold ones are queued and come out
@@ -88,7 +90,7 @@ impl Core {
             Incoming::SetBlob { id, blob_id, data } => self.set_blob(id, blob_id, data),
             Incoming::Exec(message, unknown) => self.exec(*message, unknown, payload, now),
             Incoming::ExecControl(Some(id)) => self.abort(id, now),
-            Incoming::Query(query, unknown) => self.query(*query, unknown, now),
+            Incoming::Query(query, unknown) => self.query(*query, unknown, payload.len(), now),
             Incoming::ExecControl(None) | Incoming::Unknown => self.notice(Notice::Unrecognised),
             Incoming::Update(update) => {
                 let calls = self.conversation.calls();
@@ -143,15 +145,15 @@ impl Core {
         match message.message {
             Some(Case::McpArgs(_)) => self.tool_call(call, payload, now),
             Some(Case::RequestContextArgs(_)) => {
-                let context = reply::request_context(call.id, &call.exec_id, &self.tool_context);
-                self.outbox.send(context);
+                let (id, exec_id) = (call.id, &call.exec_id);
+                for part in reply::request_context_answer(id, exec_id, &self.tool_context) {
+                    self.outbox.send(part);
+                }
                 self.outbox.send(reply::stream_close(call.id));
             }
             Some(case) => {
                 let serves = self.options.serves_exec(&case);
-                let shell = matches!(case, Case::ShellStreamArgs(_)).then_some(Shell::Silent);
-                let asked = Asked::Exec { call, case, shell };
-                self.serve_or_refuse(asked, serves, now);
+                self.serve_or_refuse(Work::Exec { call, case }, serves, payload.len(), now);
             }
             None => {
                 let what = unknown_name("exec", unknown);
@@ -165,24 +167,34 @@ impl Core {
     fn tool_call(&mut self, exec: ExecCall, payload: &[u8], now: Instant) {
         let mut tool_call = match self.conversation.tool_call(payload, self.ids.as_mut()) {
             Ok(tool_call) => tool_call,
+            // The model's own doing: it is told, and may call again.
+            Err(error) if *error.kind() == Kind::LimitExceeded => {
+                return self.refuse_call(&exec, error.message());
+            }
             Err(error) => return self.fail(error),
         };
-        if self.tools.len() >= self.options.pending_calls {
-            let why = "too many tool calls wait for their answers; ask again later";
-            let refusal = ToolResult::error(tool_call.id, tool_call.name, why);
-            // A text alone always encodes.
-            if let Ok(envelope) = reply::mcp_result(exec.id, &exec.exec_id, &refusal) {
-                self.outbox.send(envelope);
-            }
-            return self.outbox.send(reply::stream_close(exec.id));
+        let bytes = payload.len();
+        if self.tools.len() >= self.options.pending_calls || !self.has_room(bytes) {
+            return self.refuse_call(&exec, TOO_MUCH);
         }
         if self.tools.contains(&tool_call.id) {
             // Two calls under one id: the caller could not tell their answers apart (H44).
             tool_call.id = self.ids.next_id().to_string();
         }
-        self.tools.insert(exec, tool_call);
+        self.tools.insert(exec, tool_call, bytes);
         self.work_changed(now);
         self.arm_tool_batch(now);
+    }
+
+    /// Answers a tool call with an error that the model reads.
+    fn refuse_call(&mut self, exec: &ExecCall, why: &str) {
+        // Ids and name of the call are not on the wire, and a text alone always encodes.
+        let refusal = ToolResult::error("", "", why);
+        if let Ok(envelope) = reply::mcp_result(exec.id, &exec.exec_id, &refusal) {
+            self.outbox.send(envelope);
+        }
+        self.outbox.send(reply::stream_close(exec.id));
+        self.notice(Notice::Refused { what: "mcp_args".to_owned() });
     }
 
     /// The service no longer awaits the result; closing the exec is all that is left to say.
@@ -198,12 +210,12 @@ impl Core {
         }
     }
 
-    fn query(&mut self, query: InteractionQuery, unknown: Option<u32>, now: Instant) {
+    fn query(&mut self, query: InteractionQuery, unknown: Option<u32>, bytes: usize, now: Instant) {
         let InteractionQuery { id, query } = query;
         match query {
             Some(query) => {
                 let serves = self.options.serves_query(&query);
-                self.serve_or_refuse(Asked::Query { id, query }, serves, now);
+                self.serve_or_refuse(Work::Query { id, query }, serves, bytes, now);
             }
             None => {
                 self.outbox.send(reply::query_unknown(id));

@@ -52,6 +52,9 @@ pub struct Options {
     /// Tool calls that may wait for their answers at a time; more are refused one by one with an
     /// error that the model sees. 256: twice what a model was seen to ask for in one go.
     pub pending_calls: usize,
+    /// Bytes of messages whose tool calls, execs and queries may wait for their answers; more are
+    /// refused one by one, but for the first. 64 MiB: a few files that are written whole.
+    pub pending_bytes: usize,
     /// Which execs and queries a handler serves; the others are refused at once. Nothing by
     /// default.
     pub serves: Option<Arc<dyn Serves>>,
@@ -60,8 +63,8 @@ pub struct Options {
     pub serve_at_once: usize,
     /// Execs and queries that may be at work or wait; more are refused. 256: as for tool calls.
     pub serve_waiting: usize,
-    /// How long a handler may take for an exec before it is dropped and the service told so.
-    /// 10 minutes: a long build; shells have their own, shorter limits.
+    /// How long an exec may take, the wait for a place included, before its handler is dropped and
+    /// the service told so. 10 minutes: a long build; shells have their own, shorter limits.
     pub exec_limit: Duration,
     /// How long a person may take for a query. 10 minutes, for the same reason.
     pub query_limit: Duration,
@@ -89,6 +92,7 @@ impl Default for Options {
             deadline: None,
             queued_writes: 8 << 20,
             pending_calls: 256,
+            pending_bytes: 64 << 20,
             serves: None,
             serve_at_once: 16,
             serve_waiting: 256,

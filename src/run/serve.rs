@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use crate::codec::reply::{QueryKind, Refusable};
 use crate::exec::ExecCall;
 use crate::proto::exec_server_message::Message as Case;
 use crate::proto::interaction_query::Query;
@@ -58,38 +59,50 @@ pub(super) enum Shell {
     Silent,
     /// Start sent.
     Started,
-    /// Exit sent: nothing may follow.
+    /// Exit sent, or that it goes on in the background, or that it may not run: nothing may follow.
     Exited,
 }
 
-/// What is left of the question once its work has been given to the driver.
-#[derive(Debug, Clone)]
+/// A question that waits for its answer.
+#[derive(Debug)]
 pub(super) struct Served {
     pub(super) key: ServeKey,
     pub(super) asked: Asked,
+    /// What a handler is to be given; it has it once it is at work.
+    work: Option<Work>,
+    /// Bytes of the message that brought it.
+    bytes: usize,
     deadline: Option<Instant>,
     heartbeat: Option<Instant>,
 }
 
-#[derive(Debug, Clone)]
+/// What it takes to answer a question, or to refuse it.
+#[derive(Debug)]
 pub(super) enum Asked {
-    /// The arguments are kept: a refusal is made of them.
     Exec {
         call: ExecCall,
-        case: Case,
+        /// Name of the case in the schema.
+        name: &'static str,
+        form: Refusable,
+        /// How far it has come, where its result is a stream.
         shell: Option<Shell>,
     },
     Query {
         id: u32,
-        query: Query,
+        query: QueryKind,
     },
 }
 
 impl Asked {
-    fn work(&self) -> Work {
-        match self {
-            Self::Exec { call, case, .. } => Work::Exec { call: call.clone(), case: case.clone() },
-            Self::Query { id, query } => Work::Query { id: *id, query: query.clone() },
+    pub(super) fn of(work: &Work) -> Self {
+        match work {
+            Work::Exec { call, case } => Self::Exec {
+                call: call.clone(),
+                name: crate::exec::name(case),
+                form: Refusable::of(case),
+                shell: matches!(case, Case::ShellStreamArgs(_)).then_some(Shell::Silent),
+            },
+            Work::Query { id, query } => Self::Query { id: *id, query: QueryKind::of(query) },
         }
     }
 
@@ -125,46 +138,45 @@ impl ServeTable {
         self.next_key = self.next_key.max(last_key);
     }
 
-    pub(super) fn insert(&mut self, asked: Asked) {
+    /// Bytes of the messages that brought the questions.
+    pub(super) fn bytes(&self) -> usize {
+        self.running.iter().chain(&self.waiting).map(|served| served.bytes).sum()
+    }
+
+    /// Takes a question in. Its time runs from now on: whether it works or waits for a place is
+    /// the same to the service.
+    pub(super) fn insert(
+        &mut self,
+        asked: Asked,
+        work: Work,
+        bytes: usize,
+        deadline: Option<Instant>,
+    ) {
         self.next_key += 1;
-        let key = ServeKey(self.next_key);
-        self.waiting.push_back(Served { key, asked, deadline: None, heartbeat: None });
+        let (key, work) = (ServeKey(self.next_key), Some(work));
+        self.waiting.push_back(Served { key, asked, work, bytes, deadline, heartbeat: None });
     }
 
     /// The next question that finds a place; it is at work from now on.
-    pub(super) fn start_one(
-        &mut self,
-        at_once: usize,
-        deadline: impl FnOnce(&Asked) -> Option<Instant>,
-    ) -> Option<ServeTask> {
+    pub(super) fn start_one(&mut self, at_once: usize) -> Option<ServeTask> {
         if self.running.len() >= at_once {
             return None;
         }
         let mut served = self.waiting.pop_front()?;
-        served.deadline = deadline(&served.asked);
-        let task = ServeTask { key: served.key, work: served.asked.work() };
+        let work = served.work.take()?;
+        let task = ServeTask { key: served.key, work };
         self.running.push(served);
         Some(task)
     }
 
     /// Ends the question of this key, wherever it stands.
     pub(super) fn remove(&mut self, key: ServeKey) -> Option<Served> {
-        let running = self.running.iter().position(|served| served.key == key);
-        if let Some(at) = running {
-            return Some(self.running.swap_remove(at));
-        }
-        let at = self.waiting.iter().position(|served| served.key == key)?;
-        self.waiting.remove(at)
+        self.take(|served| served.key == key).map(|(served, _)| served)
     }
 
     /// The exec that the service calls off, and whether a handler is at work on it.
     pub(super) fn abort(&mut self, exec_id: u32) -> Option<(Served, bool)> {
-        let find = |served: &Served| served.asked.is_exec(exec_id);
-        if let Some(at) = self.running.iter().position(find) {
-            return Some((self.running.swap_remove(at), true));
-        }
-        let at = self.waiting.iter().position(find)?;
-        self.waiting.remove(at).map(|served| (served, false))
+        self.take(|served| served.asked.is_exec(exec_id))
     }
 
     /// How far the shell of this key has come, to be moved on. `None` when it is not streaming.
@@ -183,14 +195,22 @@ impl ServeTable {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.running.iter().filter_map(|served| served.deadline).min()
+        self.running.iter().chain(&self.waiting).filter_map(|served| served.deadline).min()
     }
 
-    /// A question whose handler has taken longer than its limit.
-    pub(super) fn take_overdue(&mut self, now: Instant) -> Option<Served> {
+    /// A question that has taken longer than its limit, and whether a handler is at work on it.
+    pub(super) fn take_overdue(&mut self, now: Instant) -> Option<(Served, bool)> {
         let overdue = |served: &Served| served.deadline.is_some_and(|at| at <= now);
-        let at = self.running.iter().position(overdue)?;
-        Some(self.running.swap_remove(at))
+        self.take(overdue)
+    }
+
+    /// The first question of which `is` holds, at work or not.
+    fn take(&mut self, is: impl Fn(&Served) -> bool) -> Option<(Served, bool)> {
+        if let Some(at) = self.running.iter().position(&is) {
+            return Some((self.running.swap_remove(at), true));
+        }
+        let at = self.waiting.iter().position(is)?;
+        self.waiting.remove(at).map(|served| (served, false))
     }
 
     /// Everything written has left: each exec without a heartbeat to come gets one. Those that

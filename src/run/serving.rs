@@ -1,6 +1,6 @@
 //! The life of a question that a handler serves: start, heartbeats, events, one answer, one close.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -13,7 +13,10 @@ use crate::proto::{ShellStream, ShellStreamExit, ShellStreamStart, shell_stream}
 use super::core::Core;
 use super::event::Notice;
 use super::output::Output;
-use super::serve::{Asked, ServeKey, Served, Shell};
+use super::serve::{Asked, ServeKey, Served, Shell, Work};
+
+/// What the service is told of a question beyond the limits.
+pub(super) const TOO_MUCH: &str = "too much is asked at once; ask again later";
 
 /// What a handler's task came to.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,29 +36,40 @@ pub enum ServeResult {
 impl Core {
     /// Takes a question in: it starts at once if there is a place, is refused if even the queue is
     /// full, and waits otherwise.
-    fn serve(&mut self, asked: Asked, now: Instant) {
-        if self.serves.len() >= self.options.serve_waiting {
-            let reason = "too much is asked at once; ask again later";
-            return self.refuse(&asked, &Refusal::because(reason));
+    fn serve(&mut self, work: Work, bytes: usize, now: Instant) {
+        let asked = Asked::of(&work);
+        if self.serves.len() >= self.options.serve_waiting || !self.has_room(bytes) {
+            return self.refuse(&asked, &Refusal::because(TOO_MUCH));
         }
-        self.serves.insert(asked);
+        let deadline = now.checked_add(self.limit_of(&asked));
+        self.serves.insert(asked, work, bytes, deadline);
         self.start_waiting(now);
     }
 
-    pub(super) fn serve_or_refuse(&mut self, asked: Asked, serves: bool, now: Instant) {
+    /// Takes a question that came in a message of so many bytes.
+    pub(super) fn serve_or_refuse(&mut self, work: Work, serves: bool, bytes: usize, now: Instant) {
         match serves {
-            true => self.serve(asked, now),
-            false => self.refuse(&asked, &Refusal::not_served()),
+            true => self.serve(work, bytes, now),
+            false => self.refuse(&Asked::of(&work), &Refusal::not_served()),
+        }
+    }
+
+    /// Whether so many bytes more may wait. One message always may: it is here already.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        let waiting = self.tools.bytes() + self.serves.bytes();
+        waiting == 0 || waiting.saturating_add(bytes) <= self.options.pending_bytes
+    }
+
+    fn limit_of(&self, asked: &Asked) -> Duration {
+        match asked {
+            Asked::Exec { .. } => self.options.exec_limit,
+            Asked::Query { .. } => self.options.query_limit,
         }
     }
 
     fn start_waiting(&mut self, now: Instant) {
-        let (exec, query) = (self.options.exec_limit, self.options.query_limit);
-        let deadline = |asked: &Asked| match asked {
-            Asked::Exec { .. } => now.checked_add(exec),
-            Asked::Query { .. } => now.checked_add(query),
-        };
-        while let Some(task) = self.serves.start_one(self.options.serve_at_once, deadline) {
+        let at_once = self.options.serve_at_once.max(1);
+        while let Some(task) = self.serves.start_one(at_once) {
             self.outbox.work(Output::Serve(task));
         }
         self.work_changed(now);
@@ -67,11 +81,15 @@ impl Core {
         use shell_stream::Event as E;
         let next = match (*shell, &event) {
             (Shell::Exited, _) | (Shell::Started, E::Start(_)) => return,
-            (_, E::Exit(_) | E::Rejected(_) | E::PermissionDenied(_)) => Shell::Exited,
+            (_, E::Exit(_) | E::Rejected(_) | E::PermissionDenied(_) | E::Backgrounded(_)) => {
+                Shell::Exited
+            }
+            // A hook may speak before the shell does.
+            (before, E::HookContext(_)) => before,
             _ => Shell::Started,
         };
-        let unannounced =
-            *shell == Shell::Silent && matches!(event, E::Stdout(_) | E::Stderr(_) | E::Exit(_));
+        let unannounced = *shell == Shell::Silent
+            && matches!(event, E::Stdout(_) | E::Stderr(_) | E::Exit(_) | E::Backgrounded(_));
         *shell = next;
         let start =
             unannounced.then(|| shell_envelope(id, exec_id, E::Start(ShellStreamStart::default())));
@@ -93,17 +111,22 @@ impl Core {
 
     fn conclude_served(&mut self, served: &Served, result: ServeResult) {
         match (&served.asked, result) {
-            (Asked::Exec { call, .. }, ServeResult::Reply(reply)) => {
+            (Asked::Exec { call, name, shell: None, .. }, ServeResult::Reply(reply))
+                if crate::exec::answers(name, &reply) && reply::says_something(&reply) =>
+            {
                 self.outbox.send(reply::exec_result(call.id, &call.exec_id, &reply));
                 self.outbox.send(reply::stream_close(call.id));
             }
             (Asked::Exec { call, shell: Some(shell), .. }, ServeResult::ShellDone) => {
                 self.end_shell(call.id, &call.exec_id, *shell);
             }
-            (Asked::Query { id, .. }, ServeResult::Response(response)) => {
+            (Asked::Query { id, query }, ServeResult::Response(response))
+                if query.is_answered_by(&response) =>
+            {
                 self.outbox.send(reply::query_result(*id, &response));
             }
             (asked, ServeResult::Refused(refusal)) => self.refuse(asked, &refusal),
+            // Failed, or a result that is empty or of another kind: the service could not read it.
             (asked, _) => {
                 self.refuse(asked, &Refusal::because("the tool failed on this machine"));
             }
@@ -127,16 +150,16 @@ impl Core {
                 self.end_shell(call.id, &call.exec_id, *shell);
                 "shell_stream_args"
             }
-            Asked::Exec { call, case, .. } => {
+            Asked::Exec { call, name, form, .. } => {
                 let refuse = Refuse::new(&self.tool_context).because(refusal.reason());
-                for envelope in reply::refuse_exec(call.id, &call.exec_id, case, &refuse) {
+                for envelope in form.refuse(call.id, &call.exec_id, &refuse) {
                     self.outbox.send(envelope);
                 }
-                crate::exec::name(case)
+                name
             }
             Asked::Query { id, query } => {
-                self.outbox.send(reply::refuse_query(*id, Some(query), refusal.reason()));
-                reply::query_name(query).unwrap_or("query")
+                self.outbox.send(query.refuse(*id, refusal.reason()));
+                query.name()
             }
         };
         self.notice(Notice::Refused { what: what.to_owned() });
@@ -153,14 +176,13 @@ impl Core {
         true
     }
 
-    /// Handlers that took longer than their limit are dropped and the service is told.
+    /// Questions that took longer than their limit are refused and their handlers dropped.
     pub(super) fn stop_overdue(&mut self, now: Instant) {
-        while let Some(served) = self.serves.take_overdue(now) {
-            self.outbox.work(Output::StopServing(served.key));
-            let limit = match served.asked {
-                Asked::Exec { .. } => self.options.exec_limit,
-                Asked::Query { .. } => self.options.query_limit,
-            };
+        while let Some((served, running)) = self.serves.take_overdue(now) {
+            if running {
+                self.outbox.work(Output::StopServing(served.key));
+            }
+            let limit = self.limit_of(&served.asked);
             let reason = format!("gave up after {limit:?}, the limit on this machine");
             self.refuse(&served.asked, &Refusal::because(reason));
         }

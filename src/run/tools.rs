@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use super::event::call_weight;
 use crate::context::{ToolCall, ToolResult};
 use crate::error::{Error, Kind, Result};
 use crate::exec::ExecCall;
@@ -14,6 +15,8 @@ const REMEMBERED: usize = 1_024;
 struct Pending {
     exec: ExecCall,
     call: ToolCall,
+    /// Bytes of the message that brought it.
+    bytes: usize,
     handed_out: bool,
     /// When its next heartbeat is due; `None` until the previous write has left.
     heartbeat: Option<Instant>,
@@ -49,8 +52,13 @@ impl ToolTable {
         self.pending.iter().any(|pending| pending.call.id == call_id)
     }
 
-    pub(crate) fn insert(&mut self, exec: ExecCall, call: ToolCall) {
-        self.pending.push(Pending { exec, call, handed_out: false, heartbeat: None });
+    /// Bytes of the messages that brought the calls that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.pending.iter().map(|pending| pending.bytes).sum()
+    }
+
+    pub(crate) fn insert(&mut self, exec: ExecCall, call: ToolCall, bytes: usize) {
+        self.pending.push(Pending { exec, call, bytes, handed_out: false, heartbeat: None });
     }
 
     /// The calls that the caller has not seen yet; from now on it has.
@@ -72,7 +80,8 @@ impl ToolTable {
     /// Notes a call as handed out: it is to be answered whatever stream it came on.
     pub(crate) fn reopen(&mut self, call: ToolCall) {
         let exec = ExecCall { id: 0, exec_id: String::new() };
-        self.pending.push(Pending { exec, call, handed_out: true, heartbeat: None });
+        let bytes = call_weight(&call);
+        self.pending.push(Pending { exec, call, bytes, handed_out: true, heartbeat: None });
     }
 
     /// The service no longer waits for this exec. The call's id when the caller knows of it.
@@ -112,7 +121,8 @@ impl ToolTable {
         if let Some(pending) = self.pending.iter().find(open) {
             return Ok(Some(pending.exec.clone()));
         }
-        match self.closed.iter().find(|(closed, _)| closed == id) {
+        // The service may use an id again: what it last came to counts.
+        match self.closed.iter().rev().find(|(closed, _)| closed == id) {
             Some((_, Closed::Aborted)) => Ok(None),
             Some((_, Closed::Answered)) => Err(refuse(id, "was answered already")),
             None => Err(refuse(id, "was never asked")),

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::auth::TokenSource;
 use crate::codec::{History, Model, RunRequest};
-use crate::context::{Context, Tool};
+use crate::context::{Context, RequestContext, Tool};
 use crate::conversation::{Conversation, ConversationStore};
 use crate::error::{Error, Result};
 use crate::exec::{Ask, ExecHandler};
@@ -25,9 +25,10 @@ use super::credentials::{Access, Credentials};
 use super::endpoint::Endpoint;
 use super::headers::{CallShape, Headers};
 use super::pool::Pool;
+use super::prewarm::Prewarm;
 use super::run::{BatchLimits, Handlers, Host, Keeper, Mailbox, Router, Run, Task, TaskLimits};
 
-const RUN: &str = "/agent.v1.AgentService/Run";
+pub(super) const RUN: &str = "/agent.v1.AgentService/Run";
 
 /// A client of one service and one account. Cheap to clone; clones share connections. When the last
 /// clone and the last run are gone, the connections close.
@@ -146,12 +147,12 @@ impl Client {
         }
     }
 
-    /// Makes a connection now, so that the first run finds it warm.
+    /// Makes a connection now, so that the first run finds it warm; with [`Prewarm::run_of`] the
+    /// service is told of the run as well. Happens when it is awaited.
     ///
-    /// # Errors
-    /// Why there is none; a later call tries again.
-    pub async fn prewarm(&self) -> Result<()> {
-        self.shared.runs.warm().await
+    /// The error is why there is no connection, or what the service said; a later call tries again.
+    pub fn prewarm(&self) -> Prewarm {
+        Prewarm::new(self.clone())
     }
 
     /// Starts a run. For options of its own or handlers, see [`Client::request`].
@@ -224,7 +225,23 @@ impl Client {
         self.shared.headers.of_call(shape, authorization, request_id)
     }
 
-    // For the unary calls.
+    // For prewarming and the unary calls.
+
+    pub(super) fn run_headers(
+        &self,
+        request_id: &str,
+        credentials: &Credentials,
+    ) -> Result<HeaderMap> {
+        self.headers(CallShape::Run, request_id, credentials.authorization.as_ref())
+    }
+
+    pub(super) fn run_pool(&self) -> &Pool {
+        &self.shared.runs
+    }
+
+    pub(super) async fn warm(&self) -> Result<()> {
+        self.shared.runs.warm().await
+    }
 
     pub(super) fn unary_headers(
         &self,
@@ -310,6 +327,12 @@ impl RunBuilder {
     /// Adds a tool that the model may call.
     pub fn tool(mut self, tool: Tool) -> Self {
         self.request.context = self.request.context.tool(tool);
+        self
+    }
+
+    /// What the model is told about the host and its workspace; nothing by default.
+    pub fn about(mut self, about: impl Into<Arc<RequestContext>>) -> Self {
+        self.request.context.about = about.into();
         self
     }
 

@@ -30,6 +30,8 @@ pub(crate) struct Rig {
     /// What was sent, one word or two a message, in order.
     pub(crate) sent: Vec<String>,
     pub(crate) sent_messages: Vec<AgentClientMessage>,
+    /// The beginning of an envelope whose rest is to come.
+    piece: Vec<u8>,
     /// Stop the sink after this many more events.
     pub(crate) room: usize,
     /// Report writes as done at once (the default), or hold them back.
@@ -76,11 +78,15 @@ impl Rig {
         rig
     }
 
-    #[allow(clippy::disallowed_methods, reason = "the anchor of the virtual clock")]
     pub(crate) fn opening(options: Options, conversation: Conversation) -> Self {
+        Self::of(&request("hello"), options, conversation)
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the anchor of the virtual clock")]
+    pub(crate) fn of(request: &RunRequest, options: Options, conversation: Conversation) -> Self {
         let now = Instant::now();
         let session = Session::new(
-            &request("hello"),
+            request,
             conversation,
             options,
             Redactor::default(),
@@ -94,6 +100,7 @@ impl Rig {
             events: Vec::new(),
             sent: Vec::new(),
             sent_messages: Vec::new(),
+            piece: Vec::new(),
             room: usize::MAX,
             writes_through: true,
             unreported: 0,
@@ -152,9 +159,16 @@ impl Rig {
 
     /// Large replies leave as several pieces; the pieces of one envelope are joined here.
     fn record(&mut self, bytes: &[u8]) {
-        let message = AgentClientMessage::decode(&bytes[5..]).expect("a client message");
-        assert_eq!(bytes[0], 0, "flags");
-        assert_eq!(bytes[1..5], u32::try_from(bytes.len() - 5).unwrap().to_be_bytes());
+        self.piece.extend_from_slice(bytes);
+        let Some((header, payload)) = self.piece.split_first_chunk::<5>() else { return };
+        assert_eq!(header[0], 0, "flags");
+        let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]);
+        let missing = (length as usize).checked_sub(payload.len()).expect("one envelope at a time");
+        if missing > 0 {
+            return;
+        }
+        let message = AgentClientMessage::decode(payload).expect("a client message");
+        self.piece.clear();
         self.sent.push(word(&message));
         self.sent_messages.push(message);
     }

@@ -1,8 +1,20 @@
 //! What time does to a run, on a virtual clock: an in-memory link instead of a socket.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use agentwire::error::{Kind, NetworkFault};
+use agentwire::exec::{ExecCall, ExecHandler, Refusal, Served, ShellSink};
+use agentwire::proto::agent_client_message::Message as FromClient;
+use agentwire::proto::agent_server_message::Message as FromServer;
+use agentwire::proto::exec_client_control_message::Message as Control;
+use agentwire::proto::exec_client_message::Message as Reply;
+use agentwire::proto::exec_server_message::Message as Case;
+use agentwire::proto::{
+    ExecServerMessage, GrepArgs, GrepError, GrepResult, ReadArgs, ReadResult, ShellArgs,
+    ShellStreamStdout, grep_result, shell_stream,
+};
 use agentwire::rpc::http2::{Http2Config, ServerConnection};
 use agentwire::run::Event;
 use agentwire::transport::{BoxIo, Client, Connecting, Connector, Endpoint, Run};
@@ -202,4 +214,128 @@ async fn a_dial_that_takes_its_time_can_be_cancelled() {
 
 fn ended_error(ended: agentwire::run::Ended) -> agentwire::Error {
     ended.expect_err("no connection, no answer")
+}
+
+/// Panics when it decides, and when it is asked.
+struct Clumsy;
+
+impl ExecHandler for Clumsy {
+    fn serves(&self, case: &Case) -> bool {
+        assert!(!matches!(case, Case::LsArgs(_)), "a handler's own mistake");
+        true
+    }
+
+    fn read<'a>(&'a self, _: &'a ExecCall, _: ReadArgs) -> Served<'a, ReadResult> {
+        panic!("a handler's own mistake")
+    }
+
+    fn grep<'a>(&'a self, _: &'a ExecCall, _: GrepArgs) -> Served<'a, GrepResult> {
+        Box::pin(async {
+            tokio::task::yield_now().await;
+            panic!("a handler's own mistake")
+        })
+    }
+}
+
+/// With nothing else under way, an answer that waited for the next timer would take seconds.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_panics_is_answered_for_at_once() {
+    let cases = [
+        Case::ReadArgs(Box::default()),
+        Case::GrepArgs(Box::default()),
+        Case::LsArgs(Box::default()),
+    ];
+    for case in cases {
+        let (client, mut calls) = client();
+        let run = client.prompt("hello").model("m").execs(Arc::new(Clumsy)).start().await.unwrap();
+        let mut call = calls.recv().await.unwrap();
+        call.next().await;
+        call.accept();
+        let start = Instant::now();
+        let exec = ExecServerMessage { id: 1, message: Some(case), ..Default::default() };
+        call.say(FromServer::ExecServerMessage(Box::new(exec))).await;
+        assert!(matches!(call.next().await, Some(FromClient::ExecClientMessage(_))));
+        assert!(matches!(call.next().await, Some(FromClient::ExecClientControlMessage(_))));
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        drop(run);
+    }
+}
+
+/// By the id of the exec: at once, later, a refusal, a panic, a shell that prints, or never.
+struct Moody;
+
+impl ExecHandler for Moody {
+    fn grep<'a>(&'a self, call: &'a ExecCall, _: GrepArgs) -> Served<'a, GrepResult> {
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(u64::from(call.id * 7_919 % 9_000))).await;
+            match call.id % 5 {
+                0 => panic!("a handler's own mistake"),
+                1 => Err(Refusal::because("not now")),
+                2 => std::future::pending().await,
+                _ => {
+                    let error = GrepError { error: "none".into() };
+                    Ok(GrepResult { result: Some(grep_result::Result::Error(error)) })
+                }
+            }
+        })
+    }
+
+    fn shell_stream<'a>(
+        &'a self,
+        call: &'a ExecCall,
+        _: ShellArgs,
+        sink: &'a mut dyn ShellSink,
+    ) -> Served<'a, ()> {
+        Box::pin(async move {
+            for _ in 0..call.id % 40 {
+                let out = ShellStreamStdout { data: "line".into() };
+                sink.send(shell_stream::Event::Stdout(out)).await;
+            }
+            assert!(!call.id.is_multiple_of(3), "a handler's own mistake");
+            Ok(())
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_exec_is_answered_and_closed_once_whatever_its_handler_does() {
+    const EXECS: u32 = 300;
+    let (client, mut calls) = client();
+    let mut options = agentwire::run::Options::default();
+    options.exec_limit = Duration::from_secs(60);
+    options.serve_waiting = 400;
+    let run = client.prompt("hello").model("m").execs(Arc::new(Moody)).options(options);
+    let run = run.start().await.unwrap();
+    let mut call = calls.recv().await.unwrap();
+    call.next().await;
+    call.accept();
+    for id in 1..=EXECS {
+        let case = match id % 4 {
+            0 => Case::ShellStreamArgs(Box::default()),
+            _ => Case::GrepArgs(Box::default()),
+        };
+        let exec = ExecServerMessage { id, message: Some(case), ..Default::default() };
+        call.say(FromServer::ExecServerMessage(Box::new(exec))).await;
+    }
+    let (mut answered, mut closed) = (BTreeSet::new(), BTreeSet::new());
+    while closed.len() < EXECS as usize {
+        match call.next().await.expect("the run goes on") {
+            FromClient::ExecClientMessage(exec) => {
+                let first = answered.insert(exec.id);
+                let streams = matches!(exec.message, Some(Reply::ShellStream(_)));
+                assert!(first || streams, "{} is answered twice", exec.id);
+                assert!(!closed.contains(&exec.id), "{} was closed", exec.id);
+            }
+            FromClient::ExecClientControlMessage(control) => match control.message.unwrap() {
+                Control::StreamClose(close) => {
+                    assert!(answered.contains(&close.id), "{} has no answer", close.id);
+                    assert!(closed.insert(close.id), "{} is closed twice", close.id);
+                }
+                Control::Heartbeat(beat) => assert!(!closed.contains(&beat.id)),
+                Control::Throw(throw) => panic!("{} has a typed answer", throw.id),
+            },
+            _ => {}
+        }
+    }
+    drop(run);
 }

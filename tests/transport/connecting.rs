@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use agentwire::error::{Kind, NetworkFault};
+use agentwire::proto::agent_client_message::Message as FromClient;
 use agentwire::rpc::http2::Http2Config;
 use agentwire::run::Event;
 use agentwire::transport::{Client, ClientBuilder, DialLimits, Proxy, Roots};
@@ -43,6 +44,29 @@ async fn a_server_whose_authority_is_given_is_reached_with_every_choice_of_roots
         client.prewarm().await.unwrap();
     }
     assert_eq!(peer.connections(), 3, "one connection a client");
+}
+
+#[tokio::test]
+async fn the_service_can_be_told_of_a_coming_run() {
+    let peer = Peer::cleartext(|mut call| async move {
+        let Some(FromClient::PrewarmRequest(prewarm)) = call.next().await else {
+            panic!("a prewarm was awaited")
+        };
+        assert!(call.next().await.is_none(), "and nothing more");
+        let unknown = prewarm.conversation_id.is_none();
+        assert_eq!(prewarm.model_details.unwrap().model_id, "m");
+        call.accept();
+        let sorry = r#"{"error": {"code": "not_found", "message": "no such conversation"}}"#;
+        call.end(if unknown { "{}" } else { sorry }).await;
+    })
+    .await;
+    let client = Client::builder().endpoint(peer.url()).build().unwrap();
+    client.prewarm().run_of("m", "").await.unwrap();
+    let error = client.prewarm().run_of("m", "conv").await.unwrap_err();
+    assert!(error.message().contains("no such conversation"), "{error}");
+    let error = client.prewarm().run_of("m\n", "").await.unwrap_err();
+    assert_eq!(error.kind(), &Kind::InvalidRequest);
+    assert_eq!(peer.connections(), 1, "what was warmed up is used");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ mod refuse;
 
 use bytes::Bytes;
 
-pub use refuse::{Refuse, query_name, refuse_exec, refuse_query};
+pub use refuse::{QueryKind, Refusable, Refuse, refuse_exec, refuse_query};
 
 use super::back::{Back, envelope};
 use super::model::{Model, model_details, requested_model};
@@ -92,6 +92,15 @@ pub fn request_context(id: u32, exec_id: &str, tools: &ToolContext) -> Bytes {
     })
 }
 
+/// The answer to `request_context_args` as it is best sent: in one piece, or in parts that share a
+/// large context.
+pub fn request_context_answer(id: u32, exec_id: &str, tools: &ToolContext) -> Vec<Bytes> {
+    if tools.context().len() < LARGE {
+        return vec![request_context(id, exec_id, tools)];
+    }
+    request_context_parts(id, exec_id, tools).into_iter().filter(|part| !part.is_empty()).collect()
+}
+
 /// The same answer in parts that are to be sent in order, one behind the other: the context itself
 /// is shared and not copied, which pays when it is large and asked for again and again.
 pub fn request_context_parts(id: u32, exec_id: &str, tools: &ToolContext) -> [Bytes; 3] {
@@ -134,6 +143,19 @@ pub fn exec_result(id: u32, exec_id: &str, result: &exec_client_message::Message
     result.encode(&mut field);
     let number = Reader::new(&field).tag().map_or(0, |(number, _)| number);
     exec(id, exec_id, number, field.len(), |out| out.raw(&field))
+}
+
+/// Whether a result says something: an empty message has no case, and the service could not read
+/// it. That of an allow list is a plain "no".
+pub fn says_something(result: &exec_client_message::Message) -> bool {
+    use exec_client_message::Message as R;
+    match result {
+        R::ShellAllowlistPrecheckResult(_)
+        | R::McpAllowlistPrecheckResult(_)
+        | R::WebFetchAllowlistPrecheckResult(_) => true,
+        // A tag of one or two bytes and a length of 0.
+        result => result.encoded_len() > 3,
+    }
 }
 
 /// An `ExecClientMessage` with one result, which `write` writes with its tag.

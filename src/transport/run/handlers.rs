@@ -2,13 +2,14 @@
 //! says.
 
 use std::collections::HashMap;
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, Id, JoinSet};
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::exec::{self, Ask, Dispatch, Effects, ExecCall, ExecHandler, Refusal, ShellSink};
 use crate::proto::exec_server_message::Message as Case;
@@ -34,7 +35,7 @@ impl Host {
 
 impl Serves for Host {
     fn exec(&self, case: &Case) -> bool {
-        self.execs.as_ref().is_some_and(|handler| handler.serves(case))
+        self.execs.as_ref().is_some_and(|handler| unless_it_panics(|| handler.serves(case)))
     }
 
     fn effects(&self, case: &Case) -> Effects {
@@ -42,8 +43,13 @@ impl Serves for Host {
     }
 
     fn query(&self, query: &Query) -> bool {
-        self.asker.as_ref().is_some_and(|asker| asker.answers(query))
+        self.asker.as_ref().is_some_and(|asker| unless_it_panics(|| asker.answers(query)))
     }
+}
+
+/// Asked on the run's own task: a panic must cost the question and not the run.
+fn unless_it_panics(decide: impl FnOnce() -> bool) -> bool {
+    catch_unwind(AssertUnwindSafe(decide)).unwrap_or(false)
 }
 
 /// What a handler's task has to say.
@@ -79,7 +85,14 @@ impl Handlers {
         let ServeTask { key, work } = task;
         let (host, report) = (self.host.clone(), self.report.clone());
         let task = self.tasks.spawn(async move {
-            let result = serve(host, work, key, &report).await;
+            // Reported like any other result: the end of a task alone would be seen at the next
+            // occasion only.
+            let mut serving = pin!(serve(host, work, key, &report));
+            let result = poll_fn(|cx| {
+                catch_unwind(AssertUnwindSafe(|| serving.as_mut().poll(cx)))
+                    .unwrap_or(Poll::Ready(ServeResult::Failed))
+            })
+            .await;
             // Refused only when the run is over.
             let _ = report.send(Report::Done(key, result)).await;
         });
@@ -101,19 +114,9 @@ impl Handlers {
             }
             return Poll::Ready(report);
         }
-        // A task that came to its end has reported; one that panicked could not.
-        while let Poll::Ready(Some(ended)) = self.tasks.poll_join_next(cx) {
-            let Err(error) = ended else { continue };
-            if let Some(key) = self.key_of(error.id()).filter(|_| error.is_panic()) {
-                self.running.remove(&key);
-                return Poll::Ready(Report::Done(key, ServeResult::Failed));
-            }
-        }
+        // A task that came to its end has reported.
+        while let Poll::Ready(Some(_)) = self.tasks.poll_join_next(cx) {}
         Poll::Pending
-    }
-
-    fn key_of(&self, id: Id) -> Option<ServeKey> {
-        self.running.iter().find(|(_, task)| task.id() == id).map(|(key, _)| *key)
     }
 }
 
