@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use agentwire::auth::Claims;
+use agentwire::server::Script;
 use agentwire::server::serve::Server;
 use agentwire::transport::{Client, Endpoint, Roots};
 
@@ -44,11 +45,11 @@ pub(crate) struct Connected {
 }
 
 impl Target {
-    /// A client for the endpoint that was named, or for a server started here. No connection is made
-    /// yet.
-    pub(crate) async fn connect(&self, look: Look) -> Result<Connected, Failure> {
+    /// A client for the endpoint that was named, or for a server started here that plays `script`. No
+    /// connection is made yet.
+    pub(crate) async fn connect(&self, look: Look, script: Script) -> Result<Connected, Failure> {
         if self.local {
-            let server = Server::builder().bind().await?;
+            let server = Server::builder().script(script).bind().await?;
             let certificate = server.certificate_pem().unwrap_or_default().to_owned();
             let client = Client::builder()
                 .endpoint(server.url())

@@ -1,6 +1,17 @@
 //! Ctrl-C: the first asks for a proper end, the second ends at once.
 
+use std::sync::OnceLock;
+
 use crate::failure::{Failure, exit};
+
+/// What is done before the process ends without ceremony.
+static LAST: OnceLock<Box<dyn Fn() + Send + Sync>> = OnceLock::new();
+
+/// Has this done at the second Ctrl-C, which runs no destructor. The first to ask is heard.
+#[cfg(unix)]
+pub(crate) fn before_exit(last: impl Fn() + Send + Sync + 'static) {
+    let _taken = LAST.set(Box::new(last));
+}
 
 /// Waits for Ctrl-C (or, on Unix, for the `TERM` signal, which asks for the same).
 ///
@@ -26,6 +37,9 @@ impl Interrupt {
             // The command may be past its last wait; then only the second signal matters.
             let _ended = first.send(());
             signals.next().await;
+            if let Some(last) = LAST.get() {
+                last();
+            }
             std::process::exit(i32::from(exit::INTERRUPTED));
         });
         Ok(Self(receiver))

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::atomic::AtomicBool;
 
 use agentwire::Error;
 use agentwire::error::{Blame, Kind};
@@ -19,6 +20,10 @@ pub(crate) fn failed(error: io::Error) -> Failure {
             .with_blame(Blame::Local),
     )
 }
+
+/// Whether a line of the answer stands open on the terminal: what is said beside it from elsewhere
+/// begins a new one.
+pub(crate) static LINE_OPEN: AtomicBool = AtomicBool::new(false);
 
 /// Whether stdout is a terminal, and whether colours may be used on stderr.
 #[derive(Debug, Clone, Copy)]

@@ -220,6 +220,23 @@ fn questions_of_every_channel_are_asked_and_waited_for() {
 }
 
 #[test]
+fn what_was_answered_can_be_said() {
+    let mut client = of(json!([
+        {"ask": {"exec": "shell_args"}}, {"text": "1: {{answer}}\n"},
+        {"ask": {"exec": "ls_args"}}, {"text": "2: {{answer}}\n"},
+        {"ask": {"query": "web_search_request_query"}}, {"text": "3: {{answer}}\n"},
+        "use_workspace", {"text": "{{results}}"}]));
+    client.ask("hi");
+    let lines: Vec<_> = client.seen.text().lines().map(str::to_owned).collect();
+    assert!(lines[0].starts_with("1: ") && lines[0].len() > 4, "a refusal has a reason: {lines:?}");
+    assert_eq!(lines[1], "2: not known here", "a throw is an answer too");
+    assert_eq!(lines[2], "3: {\"web_search_request_response\":{}}");
+    // A list that fails is not followed by a file.
+    assert_eq!(lines[3..], ["ls failed: not known here"]);
+    assert!(client.exchange.violations().is_empty(), "{:?}", client.exchange.violations());
+}
+
+#[test]
 fn an_exec_is_aborted_in_time_and_no_longer_waited_for() {
     let mut client = of(json!([
         {"ask": {"exec": "shell_stream_args", "abort_after_ms": 500}}, {"text": "on"}]));

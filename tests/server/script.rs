@@ -17,9 +17,12 @@ fn the_example_files_load_and_the_assistant_is_the_built_in_one() {
         if path.file_name().unwrap() == "assistant.toml" {
             assert_eq!(script, Script::assistant());
         }
+        if path.file_name().unwrap() == "workspace.toml" {
+            assert_eq!(script, Script::assistant_in_workspace());
+        }
         count += 1;
     }
-    assert!(count >= 4);
+    assert!(count >= 5);
 }
 
 #[test]

@@ -130,6 +130,16 @@ impl Desk {
         Self::new(self.approver.clone())
     }
 
+    /// Whether anybody is asked at all.
+    pub(crate) fn asks(&self) -> bool {
+        self.approver.is_some()
+    }
+
+    /// Whether this can be done without a question, now.
+    pub(crate) fn has(&self, scope: &Scope) -> bool {
+        !self.asks() || self.grants().contains(scope)
+    }
+
     /// Ends when the request is allowed, or with the refusal.
     pub(crate) async fn ask(&self, wish: Wish<'_>) -> Result<(), Fault> {
         let Some(approver) = &self.approver else { return Ok(()) };

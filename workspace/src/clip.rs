@@ -111,7 +111,7 @@ pub(crate) fn cut(text: &str, max: usize) -> &str {
     text.get(..text.floor_char_boundary(max)).unwrap_or(text)
 }
 
-const fn is_inner(byte: u8) -> bool {
+pub(crate) const fn is_inner(byte: u8) -> bool {
     byte & 0xC0 == 0x80
 }
 

@@ -58,9 +58,13 @@ impl Workspace {
         let scope = Scope::Command { command: command.to_owned(), folder: folder.clone() };
         self.ask(asker, (Access::Shell, scope), &place, description, None).await?;
         let limits = &self.shared().limits;
+        let real = self.shared().root.real(&place);
+        let names = place.names;
+        let open = self.job(move |shared, _| shared.root.open_folder(&names)).await?;
         let plan = Plan {
             command: command.to_owned(),
-            folder: self.shared().root.real(&place),
+            folder: real,
+            open: open.into_std_file().into(),
             time: time.unwrap_or(limits.shell_time).min(limits.shell_time_max),
             grace: limits.shell_grace,
         };
@@ -277,8 +281,11 @@ fn refusal(fault: Fault, command: String, working_directory: String) -> Refused 
             reason: text,
             is_readonly: false,
         }),
-        _ => {
-            let error = format!("the working directory cannot be used: {text}");
+        fault => {
+            let error = match fault {
+                Fault::Invalid(_) => text,
+                _ => format!("the working directory cannot be used: {text}"),
+            };
             Refused::Failed(ShellSpawnError { command, working_directory, error })
         }
     }

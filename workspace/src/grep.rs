@@ -21,6 +21,20 @@ const HEAP: usize = 16 << 20;
 /// A file with a zero byte before this is binary; in a later place it only ends the search.
 const SNIFF: u64 = 8 << 10;
 
+/// The longest pattern or glob, in bytes: longer than any that somebody writes.
+const PATTERN: usize = 4 << 10;
+/// What a compiled pattern may take, in bytes, and the same again for its cache: `a{1000}{1000}` is
+/// short and would take a gigabyte.
+const COMPILED: usize = 8 << 20;
+
+/// Refuses a pattern that is long enough to be work by itself.
+pub(crate) fn short(pattern: &str) -> Result<(), Fault> {
+    if pattern.len() <= PATTERN {
+        return Ok(());
+    }
+    Err(Fault::Invalid(format!("a pattern may have at most {PATTERN} bytes")))
+}
+
 /// What to search for, and where.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Query {
@@ -121,6 +135,8 @@ pub(crate) fn search(
     limits: &Limits,
     stop: &Stop,
 ) -> Result<Found, Fault> {
+    short(&query.pattern)?;
+    query.glob.iter().chain(&query.kind).try_for_each(|glob| short(glob))?;
     let filter = Filter::new(query)?;
     let matcher = matcher(query)?;
     let (paths, complete) = match place.kind {
@@ -135,6 +151,7 @@ pub(crate) fn search(
         Kind::Absent => return Err(Fault::NotFound),
         kind => return Err(Fault::Kind { is: kind.words(), wanted: "a file or a folder" }),
     };
+    let only = place.kind == Kind::File;
     let paths = order(root, paths, query, stop);
     let mut found = Found { stopped: !complete, ..Found::default() };
     if query.pattern.is_empty() {
@@ -158,6 +175,8 @@ pub(crate) fn search(
                 let path = place.relative();
                 search.file(&mut searcher, &matcher, path, file.into_std());
             }
+            // It is what was asked for.
+            Err(fault) if only => return Err(fault),
             Err(Fault::NotFound) => {}
             Err(_) => search.found.stopped = true,
         }
@@ -191,6 +210,7 @@ fn order(
 fn matcher(query: &Query) -> Result<RegexMatcher, Fault> {
     let mut builder = RegexMatcherBuilder::new();
     builder.case_insensitive(query.ignore_case).fixed_strings(query.literal).multi_line(true);
+    builder.size_limit(COMPILED).dfa_size_limit(COMPILED);
     if query.multiline {
         builder.dot_matches_new_line(true);
     } else {
@@ -236,7 +256,7 @@ impl Search<'_> {
         file: std::fs::File,
     ) {
         let (limits, stop) = (self.limits, self.stop);
-        let mut reader = Bounded { file, left: limits.grep_file_bytes, stop, more: false };
+        let mut reader = Bounded::new(file, limits.grep_file_bytes, stop);
         let mut lines = Lines {
             hit: Hit { path, lines: Vec::new(), matched: 0 },
             seen: 0,
@@ -246,12 +266,11 @@ impl Search<'_> {
             line_bytes: limits.line_bytes,
             first_only: self.query.first_only,
             stop,
-            binary: false,
             full: false,
         };
         let done = searcher.search_reader(matcher, &mut reader, &mut lines);
         // What is not text has no lines: as for ripgrep.
-        if lines.binary {
+        if reader.zero.is_some_and(|at| at < SNIFF) {
             return;
         }
         self.found.stopped |= done.is_err() || reader.more || lines.full;
@@ -259,7 +278,7 @@ impl Search<'_> {
         self.found.matched += lines.hit.matched;
         if lines.hit.matched > 0 {
             self.room_lines -= lines.hit.lines.len();
-            self.room_bytes = lines.room_bytes;
+            self.room_bytes = lines.room_bytes.saturating_sub(lines.hit.path.len());
             self.found.hits.push(lines.hit);
         }
     }
@@ -268,10 +287,22 @@ impl Search<'_> {
 /// A file as far as it is searched; stops when it is told to.
 struct Bounded<'a> {
     file: std::fs::File,
+    at: u64,
     left: u64,
     stop: &'a Stop,
     /// The file goes on behind the bound.
     more: bool,
+    /// It begins with the mark of text with two bytes a character, which is full of zeros.
+    wide: bool,
+    /// Where the first zero byte is: the file is searched up to there. The searcher's own way would
+    /// leave out up to a block before it.
+    zero: Option<u64>,
+}
+
+impl<'a> Bounded<'a> {
+    fn new(file: std::fs::File, left: u64, stop: &'a Stop) -> Self {
+        Self { file, at: 0, left, stop, more: false, wide: false, zero: None }
+    }
 }
 
 impl Read for Bounded<'_> {
@@ -279,13 +310,27 @@ impl Read for Bounded<'_> {
         if self.stop.is_set() {
             return Err(io::ErrorKind::TimedOut.into());
         }
+        if self.zero.is_some() {
+            return Ok(0);
+        }
         if self.left == 0 && !buffer.is_empty() {
             let mut probe = [0];
             self.more |= self.file.read(&mut probe)? > 0;
             return Ok(0);
         }
         let room = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
-        let filled = self.file.read(&mut buffer[..room])?;
+        let mut filled = self.file.read(&mut buffer[..room])?;
+        if self.at == 0 {
+            self.wide = matches!(buffer[..filled], [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..]);
+        }
+        if !self.wide
+            && let Some(zero) = memchr::memchr(0, &buffer[..filled])
+        {
+            self.zero = Some(self.at + zero as u64);
+            self.more = true;
+            filled = zero;
+        }
+        self.at += filled as u64;
         self.left -= filled as u64;
         Ok(filled)
     }
@@ -302,7 +347,7 @@ struct Lines<'a> {
     line_bytes: usize,
     first_only: bool,
     stop: &'a Stop,
-    binary: bool,
+    /// Not all of the file was searched.
     full: bool,
 }
 
@@ -321,9 +366,9 @@ impl Lines<'_> {
         if !context {
             self.hit.matched += 1;
             self.matches_left = self.matches_left.saturating_sub(1);
-            self.full = self.matches_left == 0;
+            self.full |= self.matches_left == 0;
         }
-        !(self.full || self.stop.is_set() || (self.first_only && !context))
+        !(self.matches_left == 0 || self.stop.is_set() || (self.first_only && !context))
     }
 
     fn line(&self, number: u64, bytes: &[u8], context: bool) -> Line {
@@ -350,7 +395,8 @@ impl Sink for Lines<'_> {
     }
 
     fn binary_data(&mut self, _: &Searcher, at: u64) -> io::Result<bool> {
-        self.binary = at < SNIFF;
-        Ok(false)
+        // In text of two bytes a character, the only kind that the reader leaves to the searcher.
+        self.full = true;
+        Ok(at >= SNIFF)
     }
 }

@@ -30,6 +30,11 @@ impl Stop {
         if self.is_set() { Err(Fault::TimedOut) } else { Ok(()) }
     }
 
+    #[cfg(test)]
+    pub(crate) fn set_for_test(&self) {
+        self.set(DROPPED);
+    }
+
     fn set(&self, to: u8) {
         self.0.store(to, Ordering::Relaxed);
     }

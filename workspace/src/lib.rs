@@ -32,10 +32,15 @@
 //!   new file, so what is outside keeps its content. What lies in a folder named `.git` is never
 //!   written: hooks and settings there are commands ([`Builder::protect`]).
 //! - **Shell.** A command is *not* held under the root. It starts there, and then can do what the
-//!   user can do. Allow it where that is meant, or where the whole program is in a container.
+//!   user can do. Allow it where that is meant, or where the whole program is in a container. When
+//!   it ends, is aborted or takes too long, all that it started ends with it: on Linux also what
+//!   left its process group or cleared its environment, unless it did both and its parent had ended
+//!   before; elsewhere the process group.
 //! - **Approval.** With a callback, everything is asked, reading too; without one, everything that
 //!   is allowed is done. What a person was shown is what is done: the path is the one behind all
-//!   links, and an edited file must still be as it was. A flag of the service that says a command
+//!   links, an edited file must still be as it was, and where a new file was announced there must
+//!   still be none. What would tell the content of a file (why an edit does not fit it, the text of
+//!   what was deleted) counts as reading. A flag of the service that says a command
 //!   needs no approval (`skip_approval`) is not believed.
 //!
 //! # Privacy
@@ -63,7 +68,15 @@
 //!
 //! What is too long keeps its head and its tail, with a line that says how much is missing, and the
 //! flags of the answer say so too. See [`Limits`].
+//!
+//! # Where it runs
+//!
+//! On Unix. The names that other systems understand as the same file, and how their processes end,
+//! would need a review of their own.
 #![forbid(unsafe_code)]
+
+#[cfg(not(unix))]
+compile_error!("agentwire-workspace runs on Unix only");
 
 mod access;
 mod approval;
@@ -144,6 +157,13 @@ impl Workspace {
     #[must_use]
     pub fn new_run(&self) -> Self {
         Self { shared: Arc::clone(&self.shared), desk: self.desk.fresh() }
+    }
+
+    /// Ends all commands at once, without the time to end by themselves: for a program that is about
+    /// to exit without dropping anything.
+    pub fn kill_commands(&self) {
+        #[cfg(unix)]
+        self.shared.shell.running.kill();
     }
 
     /// The root as the service sees it.

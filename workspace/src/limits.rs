@@ -45,7 +45,8 @@ pub struct Limits {
     pub file_jobs: usize,
     /// Time of a command when the service names none. 2 min.
     pub shell_time: Duration,
-    /// The longest time that the service can ask for. 10 min.
+    /// The longest time that the service can ask for. 9 min: a run gives an exec 10, and the command
+    /// is to be ended and its output told within them.
     pub shell_time_max: Duration,
     /// What a command may do between SIGTERM and SIGKILL. 2 s.
     pub shell_grace: Duration,
@@ -73,7 +74,7 @@ impl Default for Limits {
             file_time: Duration::from_secs(20),
             file_jobs: 4,
             shell_time: Duration::from_secs(120),
-            shell_time_max: Duration::from_secs(600),
+            shell_time_max: Duration::from_secs(540),
             shell_grace: Duration::from_secs(2),
             stream_bytes: 4 << 20,
             shells: 8,

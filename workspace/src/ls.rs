@@ -37,7 +37,8 @@ struct Ahead {
     shown: bool,
 }
 
-/// Lists the folder at `names`, with at most `room` entries in the answer.
+/// Lists the folder at `names`, with at most `room` entries in the answer, whose names and paths
+/// take about `bytes`: the entries of the folder that passes it are still given.
 ///
 /// Breadth first, so that a large folder does not hide its neighbours. `num_files` and the counts
 /// of endings are of the whole subtree, also where its entries do not fit; they are lower bounds
@@ -46,14 +47,14 @@ pub(crate) fn tree(
     root: &Root,
     names: &[OsString],
     globs: &[String],
-    room: usize,
+    (room, bytes): (usize, usize),
     budget: &mut Budget<'_>,
 ) -> Result<LsDirectoryTreeNode, Fault> {
     let above = match names.split_last() {
         Some((_, above)) => Rules::of(root, above)?,
         None => Rules::default(),
     };
-    let mut tree = Tree { nodes: Vec::new(), ahead: VecDeque::new(), room };
+    let mut tree = Tree { nodes: Vec::new(), ahead: VecDeque::new(), room, bytes };
     tree.nodes.push(Node { names: names.to_vec(), ..Node::default() });
     let top = Ahead { names: names.to_vec(), rules: above, node: 0, shown: true };
     tree.folder(root, top, globs, budget)?;
@@ -70,8 +71,9 @@ pub(crate) fn tree(
 struct Tree {
     nodes: Vec<Node>,
     ahead: VecDeque<Ahead>,
-    /// Entries that still fit into the answer.
+    /// Entries that still fit into the answer, and bytes of their names and paths.
     room: usize,
+    bytes: usize,
 }
 
 impl Tree {
@@ -90,7 +92,7 @@ impl Tree {
         // The caller's globs are stronger than all files of rules above; those below it win, as
         // with git.
         let rules = at.rules.enter(&dir, &at.names).with_globs(globs)?;
-        let keep = if at.shown { self.room } else { 0 };
+        let keep = if at.shown && self.bytes > 0 { self.room } else { 0 };
         let mut folders = BTreeSet::new();
         let node = &mut self.nodes[at.node];
         let listing = list(&dir, &at.names, &rules, keep, budget, |entry| match entry.kind() {
@@ -123,9 +125,11 @@ impl Tree {
     fn entry(&mut self, entry: Entry, at: &Ahead, rules: &Rules) {
         if entry.kind() != Kind::Folder {
             let name = entry.name.to_string_lossy().into_owned();
+            self.bytes = self.bytes.saturating_sub(name.len());
             return self.nodes[at.node].files.push(name);
         }
         let names = [&at.names[..], &[entry.name]].concat();
+        self.bytes = self.bytes.saturating_sub(names.iter().map(|name| name.len() + 1).sum());
         let node = self.nodes.len();
         self.nodes[at.node].folders.push(node);
         self.nodes.push(Node { names: names.clone(), up: Some(at.node), ..Node::default() });

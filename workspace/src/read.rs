@@ -204,12 +204,10 @@ impl<S: Source> Reading<'_, S> {
     fn read_backward(&mut self, lines: Lines) -> Result<Content, Fault> {
         let wanted = lines.from.unsigned_abs();
         let floor = self.size.saturating_sub(self.limits.scan_bytes);
-        let (mut at, mut breaks) = (self.size, 0);
+        let (mut at, mut breaks, mut start) = (self.size, 0, None);
         let mut block = vec![0; BLOCK];
-        let start = 'found: loop {
-            if at == floor {
-                break floor;
-            }
+        // To the start of the file, if that is near enough, so that all lines are counted.
+        while at > floor && (start.is_none() || floor == 0) {
             self.stop.check()?;
             let from = at.saturating_sub(BLOCK as u64).max(floor);
             let length = usize::try_from(at - from).unwrap_or(BLOCK).min(BLOCK);
@@ -220,19 +218,21 @@ impl<S: Source> Reading<'_, S> {
                 if after < self.size {
                     breaks += 1;
                     if breaks == wanted {
-                        break 'found after;
+                        start = Some(after);
                     }
                 }
             }
             at = from;
-        };
+        }
+        let cut = start.is_none() && floor > 0;
+        let start = start.unwrap_or(floor);
         let mut pick = Pick::new(0, lines.count, self.keep);
         self.scan(start, self.size, |block| {
             pick.take(block);
             true
         })?;
-        let total = (start == 0).then(|| pick.total());
-        Ok(self.picked(pick, total, start == floor && floor > 0))
+        let total = (floor == 0).then(|| breaks + u64::from(self.size > 0));
+        Ok(self.picked(pick, total, cut))
     }
 
     fn picked(&self, pick: Pick, total: Option<u64>, cut: bool) -> Content {
@@ -353,3 +353,6 @@ impl Pick {
         self.total().clamp(self.skip, self.skip.saturating_add(self.count)) - self.skip
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,8 +18,9 @@ use crate::fault::Fault;
 
 /// How many links one path may lead over; what Linux allows.
 const LINKS: usize = 40;
-/// How many names one path may have.
-const NAMES: usize = 256;
+/// How many names one path may have: each is an open folder while a path is looked up, and several
+/// are looked up at once.
+const NAMES: usize = 128;
 
 /// The folder that a workspace is about.
 #[derive(Debug)]
@@ -199,6 +200,11 @@ impl Stamp {
             modified: metadata.modified().ok(),
             file: (metadata.dev(), metadata.ino()),
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn made(len: u64, version: u64) -> Self {
+        Self { len, modified: None, file: (0, version) }
     }
 }
 

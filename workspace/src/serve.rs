@@ -15,12 +15,12 @@ use agentwire::proto::{
     grep_result, grep_union_result, ls_result, read_result, read_success, write_result,
 };
 
-use crate::Workspace;
 use crate::clip::Clip;
 use crate::fault::Fault;
 use crate::grep::{Found, Hit, Query};
 use crate::read::{Body, Keep, Lines};
 use crate::tools::Asker;
+use crate::{Limits, Workspace};
 
 impl Workspace {
     pub(crate) async fn serve_read(&self, call: &ExecCall, args: ReadArgs) -> ReadResult {
@@ -81,7 +81,7 @@ impl Workspace {
         let path = args.path.clone().unwrap_or_default();
         let answer = async {
             let mode = Mode::of(&args)?;
-            let page = Page::of(&args, self.shared().limits.entries);
+            let page = Page::of(&args, &self.shared().limits);
             let found = self.search(asker, &path, query(&args, mode, &page)?).await?;
             Ok::<_, Fault>((mode, mode.result(found, &page)))
         };
@@ -213,25 +213,33 @@ impl Mode {
 
     fn result(self, found: Found, page: &Page) -> GrepUnionResult {
         use grep_union_result::Result as R;
+        let all = found.hits.len();
+        let cut = |given: usize| all.saturating_sub(page.skip()) > given;
         let result = match self {
             Self::Content => R::Content(content(found, page)),
-            Self::Files => R::Files(GrepFilesResult {
-                total_files: number(found.hits.len() as u64),
-                client_truncated: page.cuts(found.hits.len()),
-                ripgrep_truncated: found.stopped,
-                head_limit_applied: page.limit,
-                offset_applied: page.offset,
-                files: page.of_entries(found.hits).map(|hit| hit.path).collect(),
-            }),
-            Self::Count => R::Count(GrepCountResult {
-                total_files: number(found.hits.len() as u64),
-                total_matches: number(found.matched),
-                client_truncated: page.cuts(found.hits.len()),
-                ripgrep_truncated: found.stopped,
-                head_limit_applied: page.limit,
-                offset_applied: page.offset,
-                counts: page.of_entries(found.hits).map(count).collect(),
-            }),
+            Self::Files => {
+                let files: Vec<_> = page.of_entries(found.hits).map(|hit| hit.path).collect();
+                R::Files(GrepFilesResult {
+                    total_files: number(all as u64),
+                    client_truncated: cut(files.len()),
+                    ripgrep_truncated: found.stopped,
+                    head_limit_applied: page.limit,
+                    offset_applied: page.offset,
+                    files,
+                })
+            }
+            Self::Count => {
+                let counts: Vec<_> = page.of_entries(found.hits).map(count).collect();
+                R::Count(GrepCountResult {
+                    total_files: number(all as u64),
+                    total_matches: number(found.matched),
+                    client_truncated: cut(counts.len()),
+                    ripgrep_truncated: found.stopped,
+                    head_limit_applied: page.limit,
+                    offset_applied: page.offset,
+                    counts,
+                })
+            }
         };
         GrepUnionResult { result: Some(result) }
     }
@@ -246,16 +254,18 @@ fn count(hit: Hit) -> GrepFileCount {
 struct Page {
     offset: Option<i32>,
     limit: Option<i32>,
-    /// What is given at most, for files.
+    /// What is given at most, for files: how many, and bytes of their paths.
     entries: usize,
+    bytes: usize,
 }
 
 impl Page {
-    fn of(args: &GrepArgs, entries: usize) -> Self {
+    fn of(args: &GrepArgs, limits: &Limits) -> Self {
         Self {
             offset: args.offset.filter(|offset| *offset > 0),
             limit: args.head_limit.filter(|limit| *limit > 0),
-            entries,
+            entries: limits.entries,
+            bytes: limits.answer_bytes,
         }
     }
 
@@ -268,11 +278,14 @@ impl Page {
     }
 
     fn of_entries(&self, hits: Vec<Hit>) -> impl Iterator<Item = Hit> {
-        hits.into_iter().skip(self.skip()).take(self.take().min(self.entries))
-    }
-
-    fn cuts(&self, all: usize) -> bool {
-        all.saturating_sub(self.skip()) > self.take().min(self.entries)
+        let mut room = self.bytes;
+        hits.into_iter().skip(self.skip()).take(self.take().min(self.entries)).take_while(
+            move |hit| {
+                let fits = room > 0;
+                room = room.saturating_sub(hit.path.len());
+                fits
+            },
+        )
     }
 }
 

@@ -14,8 +14,11 @@ use crate::job::Stop;
 use crate::read::{self, Content, Keep, Lines};
 use crate::root::{Kind, Last, Place, Stamp, must_be_file};
 use crate::walk::{Budget, Verdict};
-use crate::write::Deleted;
+use crate::write::{Deleted, Expect};
 use crate::{Access, Shared, Workspace, diff, edit, ls, walk, write};
+
+/// Globs that one listing leaves out; a service has no use for more.
+const GLOBS: usize = 256;
 
 /// Who asks: the exec, and the name of its case.
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +58,7 @@ impl Workspace {
         self.job(move |shared, _| shared.root.find(&path, last)).await
     }
 
-    async fn job<T: Send + 'static>(
+    pub(crate) async fn job<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Shared, &Stop) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
@@ -126,12 +129,17 @@ impl Workspace {
         room: usize,
         time: Option<Duration>,
     ) -> Result<(LsDirectoryTreeNode, bool), Fault> {
+        if globs.len() > GLOBS {
+            return Err(Fault::Invalid(format!("more than {GLOBS} globs to ignore")));
+        }
+        globs.iter().try_for_each(|glob| grep::short(glob))?;
         let place = self.admit(asker, path, |path| format!("list the folder `{path}`")).await?;
         must_be_folder(&place)?;
         let shared = Arc::clone(&self.shared);
         let time = time.unwrap_or(self.shared.limits.file_time);
         let work = move |stop: &Stop| {
             let mut budget = Budget::new(&shared.limits, stop);
+            let room = (room, shared.limits.answer_bytes);
             let tree = ls::tree(&shared.root, &place.names, &globs, room, &mut budget)?;
             Ok((tree, stop.is_set()))
         };
@@ -188,6 +196,7 @@ impl Workspace {
         path: &str,
         glob: &str,
     ) -> Result<Names, Fault> {
+        grep::short(glob)?;
         let by_path = glob.contains('/');
         let matcher = globset::GlobBuilder::new(glob.trim_start_matches('/'))
             .literal_separator(true)
@@ -246,9 +255,14 @@ impl Workspace {
         let preview = std::str::from_utf8(bytes.as_ref()).ok();
         self.ask(asker, (Access::Write, Scope::Writes), &place, description, preview).await?;
         let shown = self.shared.root.show(&place.names);
+        // Who said yes to a new file did not say yes to overwriting one.
+        let expect = match place.kind {
+            Kind::Absent if self.desk.asks() => Expect::Nothing,
+            _ => Expect::Anything,
+        };
         self.job(move |shared, stop| {
             let _one = shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
-            write::replace(&shared.root, &place, bytes.as_ref(), None, stop)
+            write::replace(&shared.root, &place, bytes.as_ref(), expect, stop)
         })
         .await?;
         Ok(shown)
@@ -271,15 +285,31 @@ impl Workspace {
         must_be_file(place.kind)?;
         let count = edits.len();
         let at = place.clone();
-        let draft = self.job(move |shared, stop| draft(shared, &at, &edits, stop)).await?;
+        let draft = self.job(move |shared, stop| draft(shared, &at, &edits, stop)).await;
         let relative = place.relative();
+        let draft = match draft {
+            Ok(draft) => draft,
+            Err(fault) => {
+                // Why an edit does not fit tells what is in the file: that is reading.
+                let description = format!("tell why an edit of `{relative}` does not fit it");
+                let wish = (Access::Read, Scope::Reads);
+                self.ask(asker, wish, &place, description, None).await?;
+                return Err(fault);
+            }
+        };
         let description = format!("edit the file `{relative}` in {count} places");
         let wish = (Access::Write, Scope::Writes);
         self.ask(asker, wish, &place, description, Some(&draft.hunks)).await?;
         let shown = self.shared.root.show(&place.names);
         self.job(move |shared, stop| {
             let _one = shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
-            write::replace(&shared.root, &place, draft.text.as_bytes(), Some(draft.seen), stop)?;
+            write::replace(
+                &shared.root,
+                &place,
+                draft.text.as_bytes(),
+                Expect::As(draft.seen),
+                stop,
+            )?;
             Ok(Edited { hunks: draft.hunks, first_line: draft.first_line, path: shown })
         })
         .await
@@ -299,7 +329,9 @@ impl Workspace {
         }
         let description = format!("delete `{}`, {}", place.relative(), place.kind.words());
         self.ask(asker, (Access::Write, Scope::Deletes), &place, description, None).await?;
-        let keep = if self.allows(Access::Read) { self.shared.limits.answer_bytes } else { 0 };
+        // What was there is told only to whom everything may be read.
+        let readable = self.allows(Access::Read) && self.desk.has(&Scope::Reads);
+        let keep = if readable { self.shared.limits.answer_bytes } else { 0 };
         let shown = self.shared.root.show(&place.names);
         let deleted = self
             .job(move |shared, _| {

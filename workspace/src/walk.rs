@@ -17,8 +17,9 @@ use crate::root::{Kind, Root, open_file};
 
 /// Files with ignore rules, the stronger one last.
 const RULES: [&str; 2] = [".gitignore", ".ignore"];
-/// How much of such a file is read.
-const RULES_BYTES: u64 = 1 << 20;
+/// How much of such a file is read: many times what projects have, and a third of a second of work
+/// if all of it is costly patterns.
+const RULES_BYTES: u64 = 32 << 10;
 /// Always left out: what git keeps for itself.
 const GIT: &str = ".git";
 
@@ -36,23 +37,40 @@ struct Level {
 impl Rules {
     /// The rules that hold in `dir`, which is `names` under the root, given those above it.
     pub(crate) fn enter(&self, dir: &Dir, names: &[OsString]) -> Self {
-        let mut builder = GitignoreBuilder::new(absolute(names));
-        let mut any = false;
+        let mut lines = Vec::new();
         for file in RULES {
             let Ok((file, _)) = open_file(dir, file.as_ref()) else { continue };
             let mut text = Vec::new();
             if file.take(RULES_BYTES).read_to_end(&mut text).is_err() {
                 continue;
             }
-            for line in String::from_utf8_lossy(&text).lines() {
+            if text.len() as u64 == RULES_BYTES {
+                // The last line may be a part of one, which would be another rule.
+                text.truncate(memchr::memrchr(b'\n', &text).unwrap_or(0));
+            }
+            lines.extend(String::from_utf8_lossy(&text).lines().map(str::to_owned));
+        }
+        match Self::compile(names, lines) {
+            Some(own) => Self(Some(Arc::new(Level { own, above: self.clone() }))),
+            None => self.clone(),
+        }
+    }
+
+    /// As many of the first rules as can be compiled: all, but for a file that is made to be too
+    /// much.
+    fn compile(names: &[OsString], mut lines: Vec<String>) -> Option<Gitignore> {
+        while !lines.is_empty() {
+            let mut builder = GitignoreBuilder::new(absolute(names));
+            for line in &lines {
                 // A rule that cannot be read is no rule, as for git.
-                any |= builder.add_line(None, line).is_ok();
+                let _ = builder.add_line(None, line);
+            }
+            match builder.build() {
+                Ok(own) => return Some(own).filter(|own| !own.is_empty()),
+                Err(_) => lines.truncate(lines.len() / 2),
             }
         }
-        match builder.build() {
-            Ok(own) if any => Self(Some(Arc::new(Level { own, above: self.clone() }))),
-            _ => self.clone(),
-        }
+        None
     }
 
     /// Rules of the folder at `names`, with those of all folders above it.
@@ -81,6 +99,9 @@ impl Rules {
     }
 
     fn ignore(&self, names: &[OsString], name: &OsString, folder: bool) -> bool {
+        if self.0.is_none() {
+            return false;
+        }
         let path = absolute(names).join(name);
         let mut level = &self.0;
         while let Some(rules) = level {

@@ -14,6 +14,27 @@ use crate::root::{Place, Root, Stamp, must_be_file, open_file};
 
 const BLOCK: usize = 1 << 20;
 
+/// What must be at a place for it to be written: what a person saw when they said yes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Expect {
+    /// Nothing, or any file.
+    Anything,
+    Nothing,
+    /// The file, as it was.
+    As(Stamp),
+}
+
+impl Expect {
+    fn holds(self, now: Option<&Metadata>) -> Result<(), Fault> {
+        let holds = match self {
+            Self::Anything => true,
+            Self::Nothing => now.is_none(),
+            Self::As(seen) => now.map(Stamp::of) == Some(seen),
+        };
+        if holds { Ok(()) } else { Err(Fault::Changed) }
+    }
+}
+
 /// A number that nobody can guess, for names that must not be there yet.
 pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
@@ -21,13 +42,11 @@ pub(crate) fn random() -> u64 {
 
 /// Puts `bytes` at `place`: into a new file beside it, which then takes its name. A reader sees
 /// the old content or the new, never a part. Permissions stay; missing folders are made.
-///
-/// With `seen`, the file must still be as it was then.
 pub(crate) fn replace(
     root: &Root,
     place: &Place,
     bytes: &[u8],
-    seen: Option<Stamp>,
+    expect: Expect,
     stop: &Stop,
 ) -> Result<(), Fault> {
     let Some((name, parents)) = place.names.split_last() else {
@@ -35,12 +54,16 @@ pub(crate) fn replace(
     };
     let dir = make_folders(root, parents)?;
     let before = present(&dir, name)?;
-    unchanged(before.as_ref(), seen)?;
-    let temp = Temp::new(&dir)?;
+    expect.holds(before.as_ref())?;
+    let temp = Temp::new(&dir, before.is_some())?;
     temp.fill(bytes, before.as_ref(), stop)?;
     // Whoever wrote in between is noticed up to here; rename itself cannot be told to look.
     let now = present(&dir, name)?;
-    unchanged(now.as_ref(), seen.or_else(|| before.as_ref().map(Stamp::of)))?;
+    let as_before = || before.as_ref().map_or(Expect::Anything, |file| Expect::As(Stamp::of(file)));
+    match expect {
+        Expect::Anything => as_before().holds(now.as_ref())?,
+        expect => expect.holds(now.as_ref())?,
+    }
     stop.check()?;
     temp.take_name(name)
 }
@@ -55,13 +78,6 @@ fn present(dir: &Dir, name: &OsStr) -> Result<Option<Metadata>, Fault> {
     must_be_file(metadata.file_type().into())?;
     // Rename would not ask.
     if metadata.permissions().readonly() { Err(Fault::ReadOnly) } else { Ok(Some(metadata)) }
-}
-
-fn unchanged(now: Option<&Metadata>, seen: Option<Stamp>) -> Result<(), Fault> {
-    match seen {
-        Some(seen) if now.map(Stamp::of) != Some(seen) => Err(Fault::Changed),
-        _ => Ok(()),
-    }
 }
 
 fn make_folders(root: &Root, names: &[OsString]) -> Result<Dir, Fault> {
@@ -93,9 +109,18 @@ struct Temp<'a> {
 }
 
 impl<'a> Temp<'a> {
-    fn new(dir: &'a Dir) -> Result<Self, Fault> {
+    /// `private`: for nobody else to read until it has the permissions of the file it replaces.
+    fn new(dir: &'a Dir, private: bool) -> Result<Self, Fault> {
         let name = format!(".agentwire-{:016x}.tmp", random());
-        let file = dir.open_with(&name, OpenOptions::new().write(true).create_new(true))?;
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        if private {
+            cap_std::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        }
+        #[cfg(not(unix))]
+        let _ = private;
+        let file = dir.open_with(&name, &options)?;
         Ok(Self { dir, file, name, done: false })
     }
 

@@ -3,6 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+#[cfg(unix)]
+use agentwire_workspace::Access;
+#[cfg(unix)]
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
 use crate::connect::Target;
 use crate::failure::Report;
 use crate::models::Named;
@@ -10,12 +15,15 @@ use crate::models::Named;
 /// Stream a model's answer to stdout.
 ///
 /// The answer goes to stdout; thinking, tool calls, notices and errors go to stderr. With --json
-/// everything is a JSON object a line on stdout. This command serves no tools of its own: a call
-/// of the model is printed and answered with an error that says so.
+/// everything is a JSON object a line on stdout. With --workspace the model can read files under a
+/// folder, and with --allow or after a question at the terminal also write them and run commands;
+/// any other tool call is printed and answered with an error that says so.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   agentwire chat --local \"hello\"
   git diff | agentwire chat --system \"Review this change.\" -
+  agentwire chat --local --workspace . \"What is in here?\"
+  agentwire chat --workspace . --allow write --allow shell \"Fix the failing test.\"
   agentwire chat --image plan.png --json \"What is on this picture?\"
 
 Environment:
@@ -57,6 +65,18 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(super) show_thinking: bool,
 
+    /// Serve the files under this folder to the model: reading is free, the rest is asked for at
+    /// the terminal, and refused where there is none
+    #[cfg(unix)]
+    #[arg(long, value_name = "DIR")]
+    pub(super) workspace: Option<PathBuf>,
+
+    /// What may be done in the workspace without asking (repeatable). Commands are not held inside
+    /// the folder: `shell` lets the model do what you can do
+    #[cfg(unix)]
+    #[arg(long, value_name = "WHAT", requires = "workspace", value_parser = access())]
+    pub(super) allow: Vec<Access>,
+
     /// Give up after this many seconds
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     pub(super) timeout: Option<Duration>,
@@ -78,6 +98,11 @@ impl Args {
     pub(crate) fn report(&self) -> Report {
         if self.json { Report::Json } else { Report::Text }
     }
+}
+
+#[cfg(unix)]
+fn access() -> impl TypedValueParser<Value = Access> {
+    PossibleValuesParser::new(["read", "write", "shell"]).try_map(|name| name.parse::<Access>())
 }
 
 /// A positive number of seconds, fractions allowed.

@@ -5,10 +5,12 @@ use agentwire::context::{Context, ToolCall, ToolResult};
 use agentwire::error::Kind;
 use agentwire::run;
 use agentwire::run::{Ended, Event, EventRef};
+use agentwire::server::Script;
 use agentwire::transport::Run;
 
 use super::Args;
 use super::print::Printer;
+use super::workspace::Host;
 use crate::failure::{Failure, exit, exit_of};
 use crate::interrupt::Interrupt;
 use crate::models::Known;
@@ -24,7 +26,12 @@ pub(super) async fn chat(args: &Args, context: Context, look: Look) -> Result<()
         trace::begin(path)?;
     }
     let mut interrupt = Interrupt::install()?;
-    let connected = args.target.connect(look).await?;
+    let host = Host::new(args, look)?;
+    let script = match host {
+        Some(_) => Script::assistant_in_workspace(),
+        None => Script::assistant(),
+    };
+    let connected = args.target.connect(look, script).await?;
     let known = Known::open(&connected, look);
     let model = tokio::select! {
         biased;
@@ -37,8 +44,11 @@ pub(super) async fn chat(args: &Args, context: Context, look: Look) -> Result<()
     if let Some(retries) = args.retries {
         options.retry.retries = retries;
     }
-    let run = client.ask(context).model(model).options(options).start().await;
-    let run = run.map_err(|refused| Failure::from(Error::from(refused)))?;
+    let mut run = client.ask(context).model(model).options(options);
+    if let Some(host) = &host {
+        run = host.attach(run);
+    }
+    let run = run.start().await.map_err(|refused| Failure::from(Error::from(refused)))?;
     let printer = Printer::new(args.report(), args.show_thinking, look);
     let chat = Chat { run, printer, interrupt, interrupted: false, rounds: 0 };
     let result = chat.print_all().await;

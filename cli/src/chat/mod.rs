@@ -6,6 +6,11 @@ mod line;
 mod print;
 mod request;
 mod words;
+#[cfg(unix)]
+mod workspace;
+#[cfg(not(unix))]
+#[path = "workspace/none.rs"]
+mod workspace;
 
 pub(crate) use args::Args;
 pub(crate) use line::put_error;

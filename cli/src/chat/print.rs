@@ -1,12 +1,13 @@
 //! Events as text for people, or as JSON lines for programs.
 
 use std::io::{self, Write};
+use std::sync::atomic::Ordering;
 
 use agentwire::run::{Event, EventRef};
 
 use super::{line, words};
 use crate::failure::{self, Failure, Report};
-use crate::output::{self, Look};
+use crate::output::{self, LINE_OPEN, Look};
 
 /// Collects what a batch of events prints and writes it in one go.
 ///
@@ -131,6 +132,7 @@ impl<W: Write> Printer<W> {
         if self.pending.is_empty() {
             return Ok(());
         }
+        LINE_OPEN.store(self.look.stdout_terminal && !self.at_line_start, Ordering::Relaxed);
         let result = self.stdout.write_all(&self.pending).and_then(|()| self.stdout.flush());
         self.pending.clear();
         result.map_err(output::failed)

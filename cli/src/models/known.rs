@@ -11,6 +11,7 @@ use agentwire::models::{
     CacheNote, Catalog, Choice, DiscoveryOptions, Policy, Reason, Roster, Source,
 };
 use agentwire::provider::{Account, Provider, ProviderOptions};
+use agentwire::server::Script;
 use etcetera::BaseStrategy as _;
 
 use super::Named;
@@ -86,7 +87,7 @@ impl Shown {
     /// What is known of the account; asks the service where that is old or nothing, or where
     /// `refresh` wants it.
     pub(super) async fn find(target: &Target, refresh: bool, look: Look) -> Result<Self, Failure> {
-        let connected = match target.connect(look).await {
+        let connected = match target.connect(look, Script::assistant()).await {
             Ok(connected) => connected,
             Err(Failure::NotSignedIn(error)) if !refresh => {
                 look.remark(&format!("{}; these are the models built in", failure::text(&error)));

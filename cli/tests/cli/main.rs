@@ -7,3 +7,5 @@ mod models;
 mod streams;
 mod support;
 mod usage;
+#[cfg(unix)]
+mod workspace;

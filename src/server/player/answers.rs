@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use bytes::Bytes;
+use prost::Message as _;
 
 use super::facts::{Called, Facts};
+use super::outcome::{self, Outcome};
 use super::task::Waiting;
 use super::{Key, Player, Purpose};
 use crate::codec::value;
@@ -30,7 +32,7 @@ impl Player {
             Event::ExecHeartbeat { .. } => self.happened(WaitEvent::ExecHeartbeat),
             Event::Blob { id, data } => self.on_blob(id, data),
             Event::BlobStored { id, .. } => drop(self.pending.remove(&Key::Blob(id))),
-            Event::Answer(answer) => drop(self.pending.remove(&Key::Query(answer.id))),
+            Event::Answer(answer) => self.on_answer(&answer),
             Event::Action(action) => self.on_action(*action),
             Event::Heartbeat => self.happened(WaitEvent::Heartbeat),
             Event::HalfClosed => {
@@ -75,6 +77,14 @@ impl Player {
         let pending = self.pending.get(&Key::Exec(result.id));
         let (Some(pending), Some(facts)) = (pending, &mut self.facts) else { return };
         match (&pending.purpose, result.message) {
+            (Purpose::Plain, message) => {
+                facts.heard(&proto::ExecClientMessage { message, ..<_>::default() });
+            }
+            (&Purpose::Look(index), message) => {
+                let result = proto::ExecClientMessage { message, ..<_>::default() };
+                let outcome = Outcome::of(&result);
+                facts.answered(index, &outcome.text, 0, outcome.is_error);
+            }
             (Purpose::Context, Some(M::RequestContextResult(context))) => {
                 if let Some(request_context_result::Result::Success(success)) = context.result {
                     facts.learn(&success.request_context.unwrap_or_default());
@@ -91,8 +101,20 @@ impl Player {
     fn on_thrown(&mut self, id: u32, error: &str) {
         let pending = self.pending.get(&Key::Exec(id));
         let (Some(pending), Some(facts)) = (pending, &mut self.facts) else { return };
-        if let Purpose::Call { index, .. } = pending.purpose {
-            facts.answered(index, error, 0, true);
+        match pending.purpose {
+            Purpose::Call { index, .. } | Purpose::Look(index) => {
+                facts.answered(index, error, 0, true);
+            }
+            _ => facts.answer = error.to_owned(),
+        }
+    }
+
+    fn on_answer(&mut self, answer: &proto::InteractionResponse) {
+        self.pending.remove(&Key::Query(answer.id));
+        if let Some(facts) = &mut self.facts {
+            let result = proto::InteractionResponse { result: answer.result.clone(), id: 0 };
+            facts.answer =
+                outcome::json("InteractionResponse", &result.encode_to_vec()).to_string();
         }
     }
 

@@ -14,7 +14,7 @@ const ECHO: usize = 2_000;
 const MAX_ENTRY: usize = 8 << 20;
 
 /// The most characters of one tool result that are kept.
-const MAX_RESULT: usize = 256 << 10;
+pub(super) const MAX_RESULT: usize = 256 << 10;
 
 /// The most tool results of one run that are kept with their text.
 const MAX_RESULTS: usize = 64;
@@ -84,6 +84,8 @@ pub(super) struct Facts {
     /// Rules of the request context.
     pub(super) rules: usize,
     pub(super) calls: Vec<Called>,
+    /// What the last `ask` was answered.
+    pub(super) answer: String,
 }
 
 impl Facts {
@@ -108,6 +110,7 @@ impl Facts {
             past_bytes: 0,
             rules: 0,
             calls: Vec::new(),
+            answer: String::new(),
         };
         if let Some(tools) = &request.mcp_tools {
             facts.offer(&tools.mcp_tools);
@@ -244,6 +247,7 @@ impl Facts {
             "rules" => count(self.rules, "rule"),
             "result" => self.calls.last().map(result).unwrap_or_default(),
             "results" => self.results(),
+            "answer" => cut(&self.answer, ECHO),
             _ => return None,
         })
     }

@@ -7,6 +7,7 @@ mod answers;
 mod assistant;
 mod checkpoint;
 mod facts;
+mod outcome;
 mod playbook;
 mod steps;
 mod task;
@@ -58,6 +59,8 @@ enum Purpose {
     Context,
     /// A call; the index in [`Facts::calls`], and whether its updates are left out.
     Call { index: usize, quiet: bool },
+    /// A look at the client's files; the index in [`Facts::calls`].
+    Look(usize),
     /// A blob of the root prompt; its index in `history`.
     History(usize),
 }

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use prost::Message as _;
 
+use super::facts::Called;
+use super::outcome::Look;
 use super::task::{Task, Waiting, estimate};
 use super::{Key, Pending, Player, Purpose, assistant};
 use crate::connect::Code;
@@ -52,6 +54,7 @@ impl Player {
             Step::Call(call) => self.next([Task::Call(call), Task::Await]),
             Step::Calls(calls) => self.next(calls.into_iter().map(Task::Call).chain([Task::Await])),
             Step::UseTools(tools) => self.use_tools(tools.max),
+            Step::UseWorkspace => self.use_workspace(now)?,
             Step::Context => self.ask_context(now)?,
             Step::History => {
                 self.history = vec![None; self.roots.len()];
@@ -249,6 +252,19 @@ impl Player {
         if let Some(call) = call {
             self.next([Task::Call(call), Task::Await, Task::UseTools(left - 1)]);
         }
+    }
+
+    fn use_workspace(&mut self, now: Instant) -> Result<()> {
+        let Some(facts) = &mut self.facts else { return Ok(()) };
+        let Some(look) = Look::next(&facts.prompt, &facts.calls) else { return Ok(()) };
+        let args = serde_json::Map::from_iter([("path".to_owned(), look.path().into())]);
+        facts.calls.push(Called { tool: look.name().into(), args, ..Called::default() });
+        let index = facts.calls.len() - 1;
+        let (field, args) = look.encode();
+        let id = self.session.ask_exec(field, &args, None, None, now)?;
+        self.pend(Key::Exec(id), Purpose::Look(index));
+        self.next([Task::Await, Task::Step(Step::UseWorkspace)]);
+        Ok(())
     }
 
     fn start_call(&mut self, call: &Call, now: Instant) -> Result<()> {

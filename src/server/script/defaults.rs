@@ -38,6 +38,18 @@ impl Script {
         Self { pace_ms: 15, rules: vec![rule], ..Self::blank() }
     }
 
+    /// The same assistant for a client that serves files: it lists them, reads one, and says so.
+    pub fn assistant_in_workspace() -> Self {
+        let mut script = Self::assistant();
+        for rule in &mut script.rules {
+            // Behind the tools that are offered: they come first.
+            let tools = |step: &Step| matches!(step, Step::UseTools(_));
+            let behind = rule.steps.iter().position(tools).map_or(0, |at| at + 1);
+            rule.steps.insert(behind, Step::UseWorkspace);
+        }
+        script
+    }
+
     /// What a file that says nothing says: no rule of its own, so the built-in steps are played.
     pub fn blank() -> Self {
         Self {

@@ -26,6 +26,10 @@ pub enum Step {
     /// Calls the tools that the client offers, one after the other, as a model with a task would:
     /// arguments are made from the schema. Does nothing when there are none.
     UseTools(UseTools),
+    /// Looks at the files that the client serves, as a model would: asks for a list (`ls_args`),
+    /// then for a file (`read_args`) that the prompt names, a README or the first. What comes back
+    /// is among the results. Does nothing when a tool was called before.
+    UseWorkspace,
     /// Asks for the request context (rules, tools, environment); waits for it.
     Context,
     /// Fetches the blobs that the prompt is built from, and reads the history out of them.

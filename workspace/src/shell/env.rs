@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Variables that are handed on when they are set. They say who the user is, where programs are,
@@ -29,17 +30,35 @@ pub const SET: [(&str, &str); 4] =
 const SHELLS: [&str; 4] = ["/bin/bash", "/usr/bin/bash", "/bin/sh", "/usr/bin/sh"];
 
 /// How commands are started.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct ShellOptions {
     pub(crate) program: Option<PathBuf>,
     /// Names of further variables that are handed on; `None`: all of them.
     pub(crate) inherit: Option<Vec<OsString>>,
     pub(crate) set: BTreeMap<OsString, OsString>,
+    #[cfg(unix)]
+    pub(crate) running: super::group::Running,
+}
+
+impl fmt::Debug for ShellOptions {
+    /// Names of variables; a value can be a token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShellOptions")
+            .field("inherit", &self.inherit)
+            .field("set", &self.set.keys())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for ShellOptions {
     fn default() -> Self {
-        Self { program: None, inherit: Some(Vec::new()), set: BTreeMap::new() }
+        Self {
+            program: None,
+            inherit: Some(Vec::new()),
+            set: BTreeMap::new(),
+            #[cfg(unix)]
+            running: super::group::Running::default(),
+        }
     }
 }
 

@@ -1,12 +1,14 @@
 //! A command with everything it started, and the end of all of it.
 
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
-use super::members;
+use super::members::{self, Known};
 
 /// How long the system may take to end what was killed. What is still there then sleeps in the
 /// kernel, and goes when it wakes.
@@ -17,8 +19,30 @@ const LOOK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mil
 /// The variable with the mark. A command inside a command carries the marks of both.
 pub(crate) const MARK: &str = "AGENTWIRE_SHELL";
 
+/// The commands of one workspace that have not ended yet.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Running(Arc<Mutex<Vec<Id>>>);
+
+impl Running {
+    /// Ends all of them, without a grace.
+    pub(crate) fn kill(&self) {
+        // Not under the lock: it looks through all processes.
+        let all = self.list().clone();
+        all.iter().for_each(|id| id.signal(Signal::KILL));
+    }
+
+    fn remove(&self, id: &Id) {
+        self.list().retain(|other| other.mark != id.mark);
+    }
+
+    fn list(&self) -> MutexGuard<'_, Vec<Id>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The processes of one command: its process group, and on Linux also those that left the group
-/// but still carry the mark in their environment.
+/// but carry the mark in their environment, or are children of one that belongs to it. Only what
+/// leaves the session, clears its environment and loses its parent before anybody looks gets away.
 ///
 /// None of them outlives this value by more than the grace: when it is dropped before
 /// [`Group::end`] is through, they get SIGTERM at once, and after the grace SIGKILL from a task of
@@ -28,6 +52,7 @@ pub(crate) struct Group {
     id: Id,
     grace: Duration,
     state: State,
+    running: Running,
 }
 
 #[derive(Debug, Clone)]
@@ -35,6 +60,8 @@ pub(super) struct Id {
     /// The process that leads the group and the session.
     pub(super) leader: Pid,
     pub(super) mark: String,
+    /// All that were there at the last look.
+    pub(super) strays: Arc<Mutex<HashSet<Known>>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +74,10 @@ enum State {
 
 impl Group {
     /// `leader` leads a session and a process group, with `mark` in its [`MARK`].
-    pub(crate) fn new(leader: Pid, mark: String, grace: Duration) -> Self {
-        Self { id: Id { leader, mark }, grace, state: State::Running }
+    pub(crate) fn new(leader: Pid, mark: String, grace: Duration, running: &Running) -> Self {
+        let id = Id { leader, mark, strays: Arc::default() };
+        running.list().push(id.clone());
+        Self { id, grace, state: State::Running, running: running.clone() }
     }
 
     /// The longest that [`Group::end`] takes.
@@ -65,6 +94,7 @@ impl Group {
             }
         }
         self.state = State::Ended;
+        self.running.remove(&self.id);
     }
 
     /// Waits until none is left; with a signal, each look sends it, because new ones can be born
@@ -94,11 +124,14 @@ impl Drop for Group {
             (State::Ended, _) => {}
             (State::Running, Ok(runtime)) => {
                 self.id.signal(Signal::TERM);
-                let (id, grace) = (self.id.clone(), self.grace);
-                let mut orphan = Self { id, grace, state: State::Orphaned };
+                let (id, grace, running) = (self.id.clone(), self.grace, self.running.clone());
+                let mut orphan = Self { id, grace, state: State::Orphaned, running };
                 runtime.spawn(async move { orphan.end().await });
             }
-            _ => self.id.signal(Signal::KILL),
+            _ => {
+                self.id.signal(Signal::KILL);
+                self.running.remove(&self.id);
+            }
         }
     }
 }
@@ -112,9 +145,11 @@ impl Id {
     }
 
     fn signal(&self, signal: Signal) {
+        // Looked for first: a child whose parent is killed is nobody's any more.
+        let strays = members::strays(self);
         // An error means that it has ended, or is not ours any more: a program that changed its
         // user. There is nothing else to be done about either.
         let _ = kill_process_group(self.leader, signal);
-        members::signal_strays(self, signal);
+        strays.into_iter().for_each(|stray| stray.signal(signal));
     }
 }

@@ -3,7 +3,7 @@
 use agentwire::exec::ShellSink;
 use agentwire::proto::{ShellStreamStderr, ShellStreamStdout, shell_stream};
 
-use crate::clip::{Clip, Clipped, Decoder, left_out};
+use crate::clip::{Clip, Clipped, Decoder, is_inner, left_out};
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,9 +128,13 @@ impl<'a> Streamer<'a> {
 impl Output for Streamer<'_> {
     async fn take(&mut self, stream: Stream, bytes: &[u8]) {
         let channel = self.channel(stream);
-        let room = usize::try_from(channel.room).unwrap_or(usize::MAX).min(bytes.len());
-        let (now, later) = bytes.split_at(room);
+        let mut room = usize::try_from(channel.room).unwrap_or(usize::MAX).min(bytes.len());
         channel.room -= room as u64;
+        if channel.rest.total() == 0 {
+            // The character that the limit falls into is still sent.
+            room += bytes[room..].iter().take(3).take_while(|byte| is_inner(**byte)).count();
+        }
+        let (now, later) = bytes.split_at(room);
         channel.rest.push(later);
         let text = channel.decoder.push(now);
         self.send(stream, text).await;

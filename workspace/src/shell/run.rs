@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -33,8 +34,10 @@ const REAP: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) command: String,
-    /// A real path, inside the root.
+    /// A real path, inside the root: what the command is told.
     pub(crate) folder: PathBuf,
+    /// The same, open: where it starts, even if a link stands at the path by now.
+    pub(crate) open: OwnedFd,
     pub(crate) time: Duration,
     pub(crate) grace: Duration,
 }
@@ -63,7 +66,7 @@ pub(crate) async fn run(
     let lost = || io::Error::other("the command could not be followed");
     let pid = child.id().ok_or_else(lost)?;
     let leader = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(lost)?;
-    let group = Group::new(leader, mark, plan.grace);
+    let group = Group::new(leader, mark, plan.grace, &options.running);
     let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(lost());
     };
@@ -75,13 +78,21 @@ pub(crate) async fn run(
     Ok(End { code, signal, timed_out, time: begun.elapsed(), pid })
 }
 
+impl Plan {
+    /// The open folder under the name that the kernel has for it, where it has one.
+    fn start(&self) -> PathBuf {
+        let open = PathBuf::from(format!("/proc/self/fd/{}", self.open.as_raw_fd()));
+        if open.exists() { open } else { self.folder.clone() }
+    }
+}
+
 fn spawn(options: &ShellOptions, plan: &Plan, mark: &str) -> io::Result<Child> {
     let program = options.program();
     let mut command = std::process::Command::new(program);
     command
         .arg("-c")
         .arg(&plan.command)
-        .current_dir(&plan.folder)
+        .current_dir(plan.start())
         .env_clear()
         .envs(options.variables())
         .env("PWD", &plan.folder)
