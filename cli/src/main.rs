@@ -3,6 +3,7 @@
 #![allow(rustdoc::bare_urls, reason = "doc comments are the help texts, which are plain")]
 
 mod account;
+mod agent;
 mod chat;
 mod completions;
 mod connect;
@@ -47,6 +48,8 @@ enum Command {
     Login(account::LoginArgs),
     Logout(account::LogoutArgs),
     Status(account::StatusArgs),
+    Agent(Box<agent::Args>),
+    Sessions(agent::SessionsArgs),
     Serve(serve::Args),
     Decode(decode::Args),
     Encode(Box<encode::Args>),
@@ -68,6 +71,8 @@ fn run(command: Command) -> (Report, Result<(), Failure>) {
         Command::Login(args) => (Report::Text, account::login(&args)),
         Command::Logout(args) => (Report::Text, account::logout(&args)),
         Command::Status(args) => (args.report(), account::status(&args)),
+        Command::Agent(args) => (args.report(), agent::run(&args)),
+        Command::Sessions(args) => (Report::Text, agent::sessions(&args)),
         Command::Serve(args) => (Report::Text, serve::run(&args)),
         Command::Decode(args) => (Report::Text, decode::run(args)),
         Command::Encode(args) => (Report::Text, encode::run(&args)),

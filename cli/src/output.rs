@@ -34,6 +34,8 @@ pub(crate) struct Look {
     pub(crate) stderr_terminal: bool,
     /// Escape sequences for dim and bold may go to stderr.
     pub(crate) color: bool,
+    /// The terminal of stderr can move its cursor.
+    pub(crate) cursor: bool,
 }
 
 impl Look {
@@ -41,12 +43,13 @@ impl Look {
     /// does `TERM=dumb`.
     pub(crate) fn detect() -> Self {
         let stderr_terminal = io::stderr().is_terminal();
-        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-            && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let capable = std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Self {
             stdout_terminal: io::stdout().is_terminal(),
             stderr_terminal,
-            color: stderr_terminal && wanted,
+            color: stderr_terminal && wanted && capable,
+            cursor: stderr_terminal && capable,
         }
     }
 

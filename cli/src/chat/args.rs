@@ -3,14 +3,19 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use agentwire::codec::Model;
+use agentwire::context::Context;
+use agentwire::run;
 #[cfg(unix)]
 use agentwire_workspace::Access;
 #[cfg(unix)]
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use crate::connect::Target;
-use crate::failure::Report;
-use crate::models::Named;
+use super::drive;
+use crate::connect::{Connected, Target};
+use crate::failure::{Failure, Report};
+use crate::models::{Known, Named};
+use crate::output::Look;
 
 /// Stream a model's answer to stdout.
 ///
@@ -97,6 +102,49 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn report(&self) -> Report {
         if self.json { Report::Json } else { Report::Text }
+    }
+
+    // For `agent`, which takes the same arguments.
+
+    pub(crate) fn has_context(&self) -> bool {
+        self.context.is_some()
+    }
+
+    pub(crate) fn model_id(&self) -> &str {
+        &self.model
+    }
+
+    /// A client, or a server of its own.
+    pub(crate) async fn connect(&self, look: Look) -> Result<Connected, Failure> {
+        self.target.connect(look, drive::script(self)).await
+    }
+
+    /// The model that is named, as it goes out.
+    pub(crate) async fn named_model(
+        &self,
+        known: &Known,
+        context: &Context,
+        look: Look,
+    ) -> Result<Model, Failure> {
+        known.model(&self.model, &self.named, context, look).await
+    }
+
+    /// Times and attempts of one run.
+    pub(crate) fn run_options(&self) -> run::Options {
+        let mut options = run::Options::default();
+        if let Some(retries) = self.retries {
+            options.retry.retries = retries;
+        }
+        options
+    }
+
+    /// How long it may take.
+    pub(crate) fn time(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    pub(crate) fn shows_thinking(&self) -> bool {
+        self.show_thinking
     }
 }
 

@@ -3,7 +3,6 @@
 use agentwire::Error;
 use agentwire::context::{Context, ToolCall, ToolResult};
 use agentwire::error::Kind;
-use agentwire::run;
 use agentwire::run::{Ended, Event, EventRef};
 use agentwire::server::Script;
 use agentwire::transport::Run;
@@ -27,23 +26,16 @@ pub(super) async fn chat(args: &Args, context: Context, look: Look) -> Result<()
     }
     let mut interrupt = Interrupt::install()?;
     let host = Host::new(args, look)?;
-    let script = match host {
-        Some(_) => Script::assistant_in_workspace(),
-        None => Script::assistant(),
-    };
-    let connected = args.target.connect(look, script).await?;
+    let connected = args.connect(look).await?;
     let known = Known::open(&connected, look);
     let model = tokio::select! {
         biased;
         () = interrupt.wait() => return Err(Failure::Said(exit::INTERRUPTED)),
-        model = known.model(&args.model, &args.named, &context, look) => model?,
+        model = args.named_model(&known, &context, look) => model?,
     };
     let client = connected.client.clone();
-    let mut options = run::Options::default();
+    let mut options = args.run_options();
     options.deadline = args.timeout;
-    if let Some(retries) = args.retries {
-        options.retry.retries = retries;
-    }
     let mut run = client.ask(context).model(model).options(options);
     if let Some(host) = &host {
         run = host.attach(run);
@@ -54,6 +46,14 @@ pub(super) async fn chat(args: &Args, context: Context, look: Look) -> Result<()
     let result = chat.print_all().await;
     known.close().await;
     result
+}
+
+/// What a server of our own plays.
+pub(super) fn script(args: &Args) -> Script {
+    match args.workspace {
+        Some(_) => Script::assistant_in_workspace(),
+        None => Script::assistant(),
+    }
 }
 
 /// A run and what is done with it.

@@ -14,7 +14,9 @@ mod workspace;
 
 pub(crate) use args::Args;
 pub(crate) use line::put_error;
-pub(crate) use request::read_context;
+pub(crate) use request::{prompt, read_context, system};
+pub(crate) use words::notice as notice_words;
+pub(crate) use workspace::{Person, serve as workspace, steps as workspace_steps};
 
 use crate::failure::Failure;
 use crate::output::Look;

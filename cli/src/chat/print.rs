@@ -154,7 +154,8 @@ impl<W: Write> Printer<W> {
 mod tests {
     use super::*;
 
-    const PIPE: Look = Look { stdout_terminal: false, stderr_terminal: false, color: false };
+    const PIPE: Look =
+        Look { stdout_terminal: false, stderr_terminal: false, color: false, cursor: false };
 
     fn printed(report: Report, look: Look, events: &[EventRef<'_>]) -> String {
         let mut stdout = Vec::new();

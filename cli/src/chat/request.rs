@@ -14,16 +14,26 @@ pub(super) fn build(args: &Args) -> Result<Context, Failure> {
         Some(path) => read_context(path)?,
         None => Context::default(),
     };
-    if let Some(system) = &args.system {
-        context.system_prompt = Some(at_file(system)?);
+    if let Some(system) = system(args)? {
+        context.system_prompt = Some(system);
     }
-    if let Some(prompt) = &args.prompt {
-        context.push(user_message(prompt_text(prompt)?, &args.image)?);
+    if args.prompt.is_some() {
+        context.push(prompt(args)?);
     }
     if context.messages.is_empty() {
         return Err(Failure::usage("the context has no messages; add a prompt"));
     }
     Ok(context)
+}
+
+/// The system prompt that is named.
+pub(crate) fn system(args: &Args) -> Result<Option<String>, Failure> {
+    args.system.as_deref().map(at_file).transpose()
+}
+
+/// The prompt with its pictures.
+pub(crate) fn prompt(args: &Args) -> Result<Message, Failure> {
+    user_message(prompt_text(args.prompt.as_deref().unwrap_or_default())?, &args.image)
 }
 
 /// A context from a file, in the JSON form of the vectors.

@@ -11,7 +11,7 @@ pub(super) const TOOLS_ABORTED: &str = "the service no longer waits for these to
 const ARGUMENTS_SHOWN: usize = 200;
 
 /// A notice as a sentence.
-pub(super) fn notice(notice: &Notice) -> String {
+pub(crate) fn notice(notice: &Notice) -> String {
     match notice {
         Notice::Utf8Replaced => {
             "some bytes of the answer were not UTF-8 text and were replaced".to_owned()

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so")]
 
 mod account;
+mod agent;
 mod chat;
 mod models;
 mod streams;

@@ -5,14 +5,15 @@ mod observe;
 mod person;
 mod tell;
 
-use std::io::IsTerminal as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use agentwire::exec::ExecHandler;
 use agentwire::transport::RunBuilder;
 use agentwire_workspace::{Access, Decision, Workspace};
 
 use self::observe::Observed;
-use self::person::Person;
+pub(crate) use self::person::Person;
 use self::tell::Tell;
 use super::Args;
 use crate::failure::Failure;
@@ -41,17 +42,15 @@ impl Host {
             }
         }
         // Whoever can be asked is asked for the rest; where nobody can be, it is not permitted.
-        if std::io::stdin().is_terminal() && look.stderr_terminal {
-            let person = Arc::new(Person::default());
-            builder = builder.allow(Access::Write).allow(Access::Shell).approve(move |request| {
-                let person = Arc::clone(&person);
-                async move {
+        if Person::is_there(look) {
+            builder = builder.allow(Access::Write).allow(Access::Shell).approve(
+                move |request| async move {
                     match free.has(request.access) {
                         true => Decision::Allow,
-                        false => person.decide(&request).await,
+                        false => Person::of_process().decide(&request).await,
                     }
-                }
-            });
+                },
+            );
         }
         let workspace = builder.build().map_err(Failure::Usage)?;
         let observed = Arc::new(Observed::new(workspace, Tell::new(args.report(), look)));
@@ -72,8 +71,18 @@ impl Host {
             let about = Arc::make_mut(&mut request.context.about);
             about.environment.workspace_paths.push(root);
         });
-        run.execs(Arc::clone(&self.0) as Arc<dyn agentwire::exec::ExecHandler>)
+        run.execs(Arc::clone(&self.0) as Arc<dyn ExecHandler>)
     }
+}
+
+/// The workspace that the arguments name, as a handler.
+pub(crate) fn serve(args: &Args, look: Look) -> Result<Option<Arc<dyn ExecHandler>>, Failure> {
+    Ok(Host::new(args, look)?.map(|host| host.0 as Arc<dyn ExecHandler>))
+}
+
+/// How many steps were begun in the workspace of this process.
+pub(crate) fn steps() -> usize {
+    tell::BEGUN.load(Ordering::Relaxed)
 }
 
 /// What is done without asking: reading, and what `--allow` names.

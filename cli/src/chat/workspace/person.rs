@@ -1,11 +1,12 @@
 //! Asking the person at the terminal.
 
-use std::io::{BufRead as _, Write as _};
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::sync::OnceLock;
 
 use agentwire_workspace::{ApprovalRequest, Decision};
 use tokio::sync::{Mutex, mpsc};
 
-use crate::output::for_terminal;
+use crate::output::{Look, for_terminal};
 
 /// How often a question is put again when the answer is none of those that it names.
 const ATTEMPTS: u32 = 3;
@@ -18,22 +19,42 @@ const PREVIEW: usize = 30;
 
 /// Whoever sits at the terminal.
 #[derive(Default)]
-pub(super) struct Person {
+pub(crate) struct Person {
     /// One reader for all questions, from the first on: reading a line cannot be called off, so one
     /// for each question would take the answer to the next.
     lines: Mutex<Option<mpsc::Receiver<String>>>,
 }
 
 impl Person {
-    /// Puts the question; no answer (end of input) is a no.
+    /// Whether somebody can be asked.
+    pub(crate) fn is_there(look: Look) -> bool {
+        std::io::stdin().is_terminal() && look.stderr_terminal
+    }
+
+    /// The one at the terminal of this process.
+    pub(crate) fn of_process() -> &'static Self {
+        static PERSON: OnceLock<Person> = OnceLock::new();
+        PERSON.get_or_init(Self::default)
+    }
+
+    /// Whether a question is open: nothing else is to be written then.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.lines.try_lock().is_err()
+    }
+
     pub(super) async fn decide(&self, request: &ApprovalRequest) -> Decision {
+        self.ask(&question(request), &request.for_run).await
+    }
+
+    /// Puts the question; no answer (end of input) is a no.
+    pub(crate) async fn ask(&self, question: &str, for_run: &str) -> Decision {
         let mut lines = self.lines.lock().await;
         let lines = lines.get_or_insert_with(reader);
         // What was typed before the question is no answer to it.
         while lines.try_recv().is_ok() {}
-        say(&question(request));
+        say(question);
         for _ in 0..ATTEMPTS {
-            say(&format!("Allow? [y]es, [n]o, [a]lways ({}): ", request.for_run));
+            say(&format!("Allow? [y]es, [n]o, [a]lways ({for_run}): "));
             match lines.recv().await.as_deref().map(answer) {
                 Some(Some(decision)) => return decision,
                 Some(None) => {}

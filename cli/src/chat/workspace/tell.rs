@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::sync::Mutex;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -14,6 +14,9 @@ use crate::output::{LINE_OPEN, Look};
 const SHOWN: usize = 20;
 /// The most characters of one line.
 const WIDTH: usize = 200;
+
+/// Steps that were begun in this process: a command line serves one task.
+pub(super) static BEGUN: AtomicUsize = AtomicUsize::new(0);
 
 /// Says it where it is to be said.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +46,7 @@ impl Tell {
 
     /// A step begins.
     pub(super) fn begin(self, exec: u32, tool: &'static str, what: String) -> Step {
+        BEGUN.fetch_add(1, Ordering::Relaxed);
         let step = Step { tell: self, exec, tool, what, shown: Mutex::default(), ended: false };
         match self.report {
             Report::Json => step.json("started", None, None, &step.what),

@@ -1,0 +1,57 @@
+//! What one task may use.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What one task (one prompt up to its answer, follow-ups included) may use. Zero allows nothing;
+/// `None` means without limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Model turns: answers of the model up to a batch of tool calls or the end. Default 100: more
+    /// than a long task needs, fewer than a loop that nobody watches.
+    pub turns: Option<u32>,
+    /// Tool calls. Default 500.
+    pub tool_calls: Option<u32>,
+    /// Tokens, input and output together, as far as the service says. Default none.
+    pub tokens: Option<u64>,
+    /// Time from the start, tools included. Default none.
+    pub wall: Option<Duration>,
+    /// Tools at work at a time. Default 8; at least one always runs.
+    pub parallel: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { turns: Some(100), tool_calls: Some(500), tokens: None, wall: None, parallel: 8 }
+    }
+}
+
+/// Which limit ended a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum LimitKind {
+    /// [`Limits::turns`].
+    Turns,
+    /// [`Limits::tool_calls`].
+    ToolCalls,
+    /// [`Limits::tokens`].
+    Tokens,
+    /// [`Limits::wall`].
+    Wall,
+}
+
+impl LimitKind {
+    /// The name in snake case.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Turns => "turns",
+            Self::ToolCalls => "tool_calls",
+            Self::Tokens => "tokens",
+            Self::Wall => "wall",
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Tools of MCP servers (feature `mcp`), through the official SDK: over the standard streams of a
+//! process, or over streamable HTTP.
+//!
+//! ```no_run
+//! # async fn example(client: agentwire::Client) -> Result<(), Box<dyn std::error::Error>> {
+//! use agentwire_agent::{Agent, mcp::Server};
+//!
+//! let files = Server::process("files", ["mcp-server-filesystem", "/srv/data"]).connect().await?;
+//! let agent = Agent::builder(client).model("composer-2").shared_tools(files).build()?;
+//! # Ok(()) }
+//! ```
+//!
+//! A tool is named after its server, `files_read_file`, so that two servers can have tools of the
+//! same name. A server that dies is started again by the next call; a call that was under way then
+//! is made again only when its tool says that this changes nothing.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rmcp::ServiceExt as _;
+use rmcp::model::{CallToolRequestParams, CallToolResult, ContentBlock, Tool as Listed};
+use rmcp::service::{Peer, RoleClient, RunningService, ServiceError};
+use rmcp::transport::{StreamableHttpClientTransport, TokioChildProcess};
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+use crate::model::Boxed;
+use crate::tool::{Effect, Tool, ToolContext, ToolError, ToolOutput};
+
+/// How long a server may take to start and to list its tools. 30 s: many are fetched by a package
+/// manager when they are started.
+const START: Duration = Duration::from_secs(30);
+/// The longest name of a tool.
+const NAME: usize = 64;
+
+/// A server, before it is connected.
+#[derive(Debug, Clone)]
+#[must_use = "nothing happens until `connect`"]
+pub struct Server {
+    name: String,
+    way: Way,
+    start: Duration,
+}
+
+#[derive(Clone)]
+enum Way {
+    Process(Vec<OsString>),
+    Http(String),
+}
+
+/// Why the tools of a server cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the MCP server `{server}` {what}")]
+pub struct McpError {
+    server: String,
+    what: String,
+}
+
+impl Server {
+    /// A program and its arguments, spoken to over its standard streams. What it writes to its
+    /// standard error is dropped.
+    pub fn process<A: Into<OsString>>(
+        name: impl Into<String>,
+        command: impl IntoIterator<Item = A>,
+    ) -> Self {
+        let command = command.into_iter().map(Into::into).collect();
+        Self { name: name.into(), way: Way::Process(command), start: START }
+    }
+
+    /// A server at a URL.
+    pub fn http(name: impl Into<String>, url: impl Into<String>) -> Self {
+        Self { name: name.into(), way: Way::Http(url.into()), start: START }
+    }
+
+    /// How long it may take to start and to list its tools. Default 30 s.
+    pub fn start_limit(mut self, limit: Duration) -> Self {
+        self.start = limit;
+        self
+    }
+
+    /// Starts it and gives its tools. It ends when the last of them is dropped.
+    ///
+    /// # Errors
+    /// It cannot be started, does not answer, or speaks something else.
+    pub async fn connect(self) -> Result<Vec<Arc<dyn Tool>>, McpError> {
+        let server = Arc::new(Connected { server: self, running: Mutex::new(None) });
+        let failed = |what: String| McpError { server: server.server.name.clone(), what };
+        let listing = async {
+            let peer = server.peer().await?;
+            peer.list_all_tools().await.map_err(|error| format!("lists no tools: {error}"))
+        };
+        let listed = tokio::time::timeout(server.server.start, listing).await;
+        let listed = listed
+            .map_err(|_| failed(format!("did not answer for {:?}", server.server.start)))?
+            .map_err(failed)?;
+        let tool = |listed: Listed| {
+            let tool = McpTool::new(Arc::clone(&server), listed);
+            Arc::new(tool) as Arc<dyn Tool>
+        };
+        Ok(listed.into_iter().map(tool).collect())
+    }
+}
+
+/// A server that is started when it is needed.
+struct Connected {
+    server: Server,
+    running: Mutex<Option<RunningService<RoleClient, ()>>>,
+}
+
+impl Connected {
+    /// The server, started again when it is not there.
+    async fn peer(&self) -> Result<Peer<RoleClient>, String> {
+        let mut running = self.running.lock().await;
+        if let Some(service) = &*running
+            && !service.is_closed()
+            && !service.is_transport_closed()
+        {
+            return Ok(service.peer().clone());
+        }
+        *running = None;
+        let service = tokio::time::timeout(self.server.start, self.start()).await;
+        let service =
+            service.map_err(|_| format!("did not start in {:?}", self.server.start))??;
+        let peer = service.peer().clone();
+        *running = Some(service);
+        Ok(peer)
+    }
+
+    async fn start(&self) -> Result<RunningService<RoleClient, ()>, String> {
+        match &self.server.way {
+            Way::Process(command) => {
+                let (program, arguments) = command.split_first().ok_or("has no command")?;
+                let mut command = tokio::process::Command::new(program);
+                command.args(arguments);
+                let (process, _) = TokioChildProcess::builder(command)
+                    .stderr(Stdio::null())
+                    .spawn()
+                    .map_err(|error| format!("cannot be started: {error}"))?;
+                ().serve(process).await.map_err(|error| format!("does not speak MCP: {error}"))
+            }
+            Way::Http(url) => {
+                ring();
+                let transport = StreamableHttpClientTransport::from_uri(url.as_str());
+                ().serve(transport).await.map_err(|error| format!("cannot be reached: {error}"))
+            }
+        }
+    }
+}
+
+/// The HTTP client asks for the process's crypto provider; the one that the transport uses too.
+fn ring() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Somebody else was faster: then there is one.
+        let _there = rustls::crypto::ring::default_provider().install_default();
+    }
+}
+
+/// One tool of a server.
+struct McpTool {
+    server: Arc<Connected>,
+    /// As the model sees it.
+    name: String,
+    listed: Listed,
+}
+
+impl McpTool {
+    fn new(server: Arc<Connected>, listed: Listed) -> Self {
+        let good =
+            |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '_' };
+        let name = format!("{}_{}", server.server.name, listed.name);
+        let name = name.chars().map(good).take(NAME).collect();
+        Self { server, name, listed }
+    }
+
+    async fn run(&self, arguments: Value) -> Result<ToolOutput, ToolError> {
+        let arguments = match arguments {
+            Value::Object(arguments) => arguments,
+            _ => serde_json::Map::new(),
+        };
+        let params = CallToolRequestParams::new(self.listed.name.clone()).with_arguments(arguments);
+        let name = &self.server.server.name;
+        for again in [false, true] {
+            let peer = self.server.peer().await;
+            let peer = peer.map_err(|what| format!("The MCP server `{name}` {what}."))?;
+            match peer.call_tool(params.clone()).await {
+                Ok(result) => return output(result),
+                Err(ServiceError::TransportClosed | ServiceError::TransportSend(_))
+                    if !again && self.effect() != Effect::SideEffect => {}
+                Err(error @ (ServiceError::TransportClosed | ServiceError::TransportSend(_))) => {
+                    return Err(ToolError::new(format!(
+                        "The MCP server `{name}` died during the call, which may have had its \
+                         effect ({error}). The next call starts it again."
+                    )));
+                }
+                Err(error) => return Err(ToolError::new(error.to_string())),
+            }
+        }
+        Err(ToolError::new(format!("The MCP server `{name}` died twice.")))
+    }
+}
+
+fn output(result: CallToolResult) -> Result<ToolOutput, ToolError> {
+    let mut output = ToolOutput::default();
+    for block in result.content {
+        output = match block {
+            ContentBlock::Text(text) => output.and_text(text.text),
+            ContentBlock::Image(image) => output.image(image.data, image.mime_type),
+            other => output.and_text(serde_json::to_string(&other).unwrap_or_default()),
+        };
+    }
+    if output.parts.is_empty()
+        && let Some(value) = result.structured_content
+    {
+        output = output.and_text(value.to_string());
+    }
+    if result.is_error == Some(true) { Err(ToolError::new(output.to_text())) } else { Ok(output) }
+}
+
+impl Tool for McpTool {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn description(&self) -> &str {
+        self.listed.description.as_deref().unwrap_or_default()
+    }
+
+    fn schema(&self) -> Value {
+        Value::Object((*self.listed.input_schema).clone())
+    }
+
+    /// What the server says of it: a hint, not a promise.
+    fn effect(&self) -> Effect {
+        let Some(hints) = &self.listed.annotations else { return Effect::SideEffect };
+        match (hints.read_only_hint, hints.idempotent_hint) {
+            (Some(true), _) => Effect::ReadOnly,
+            (_, Some(true)) => Effect::Idempotent,
+            _ => Effect::SideEffect,
+        }
+    }
+
+    fn call<'a>(
+        &'a self,
+        _context: &'a ToolContext,
+        arguments: Value,
+    ) -> Boxed<'a, Result<ToolOutput, ToolError>> {
+        Box::pin(self.run(arguments))
+    }
+}
+
+impl fmt::Debug for Way {
+    /// Arguments and URLs can hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process(command) => write!(f, "Process({:?})", command.first()),
+            Self::Http(_) => f.write_str("Http"),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Cancel, steer, follow up, fall back, generate.
+
+use agentwire::error::{Error, Kind};
+use agentwire_agent::model::{Reply, Scripted};
+use agentwire_agent::tool::tool;
+use agentwire_agent::{Agent, Event, Stop, ToolStatus};
+use serde_json::{Value, json};
+
+use crate::support::{add, agent, statuses};
+
+#[tokio::test]
+async fn a_cancel_stops_the_model_and_keeps_what_was_said() {
+    let agent = agent([Reply::new().text("half").hang()]).build().expect("an agent");
+    let mut running = agent.prompt("go").start();
+    while let Some(event) = running.next().await {
+        if matches!(event, Event::Text { .. }) {
+            running.control().cancel();
+        }
+    }
+    let ended = running.finish().await.expect("an end");
+    assert_eq!((ended.outcome.stop, ended.outcome.text.as_str()), (Stop::Cancelled, "half"));
+    assert_eq!(ended.session.messages().len(), 2);
+}
+
+#[tokio::test]
+async fn a_cancel_stops_tools_and_tells_them() {
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let wait = tool("wait", "Waits", move |context: agentwire_agent::ToolContext, _: Value| {
+        let (told, cancelled) = (told.clone(), context.cancelled().clone());
+        // Work that goes on elsewhere.
+        tokio::spawn(async move {
+            cancelled.cancelled().await;
+            told.send(()).ok();
+        });
+        std::future::pending::<Result<String, _>>()
+    });
+    let agent = agent([Reply::new().call("1", "wait", json!({}))]).tool(wait);
+    let mut running = agent.build().expect("an agent").prompt("go").start();
+    let mut events = Vec::new();
+    while let Some(event) = running.next().await {
+        if matches!(event, Event::ToolStarted { .. }) {
+            running.control().cancel();
+        }
+        events.push(event);
+    }
+    heard.recv().await.expect("the tool was told");
+    assert_eq!(statuses(&events), [ToolStatus::Interrupted]);
+    assert!(matches!(events.last(), Some(Event::Finished { .. })));
+}
+
+#[tokio::test]
+async fn a_cancel_does_not_wait_for_events_to_be_read() {
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let wait = tool("wait", "Waits", move |context: agentwire_agent::ToolContext, _: Value| {
+        let (told, cancelled) = (told.clone(), context.cancelled().clone());
+        told.send(()).ok();
+        tokio::spawn(async move {
+            cancelled.cancelled().await;
+            told.send(()).ok();
+        });
+        // More than the task's events may wait.
+        (0..1_000).for_each(|n| context.progress(n.to_string()));
+        std::future::pending::<Result<String, _>>()
+    });
+    let agent = agent([Reply::new().call("1", "wait", json!({}))]).tool(wait);
+    let running = agent.build().expect("an agent").prompt("go").start();
+    heard.recv().await.expect("the tool runs");
+    running.control().cancel();
+    heard.recv().await.expect("the tool was told, though nobody read an event");
+    let ended = running.collect().await.expect("an end");
+    assert_eq!(ended.outcome.stop, Stop::Cancelled);
+    assert!(matches!(ended.events.last(), Some(Event::Finished { .. })));
+}
+
+#[tokio::test]
+async fn dropping_a_task_ends_its_tools() {
+    struct Told(tokio::sync::mpsc::UnboundedSender<()>);
+    impl Drop for Told {
+        fn drop(&mut self) {
+            self.0.send(()).ok();
+        }
+    }
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let wait = tool("wait", "Waits", move |_, _: Value| {
+        let told = Told(told.clone());
+        async move {
+            std::future::pending::<()>().await;
+            drop(told);
+            Ok("never")
+        }
+    });
+    let agent = agent([Reply::new().call("1", "wait", json!({}))]).tool(wait);
+    let mut running = agent.build().expect("an agent").prompt("go").start();
+    while let Some(event) = running.next().await {
+        if matches!(event, Event::ToolStarted { .. }) {
+            break;
+        }
+    }
+    drop(running);
+    heard.recv().await.expect("the tool was dropped");
+}
+
+#[tokio::test]
+async fn what_is_said_into_a_task_is_answered() {
+    let model = Scripted::new(|request| match request.context.messages.last().map(|m| &**m) {
+        Some(agentwire::context::Message::User { content }) => match content {
+            agentwire::context::UserContent::Text(text) if text == "go" => {
+                Reply::new().call("1", "add", json!({"a": 1, "b": 2}))
+            }
+            content => Reply::new().text(format!("heard {}", said(content))),
+        },
+        _ => Reply::new().text("three"),
+    });
+    let agent = Agent::builder(model).model("m").tool(add()).build().expect("an agent");
+    let mut running = agent.prompt("go").start();
+    let control = running.control();
+    assert!(control.follow_up("more?"));
+    let mut text = Vec::new();
+    while let Some(event) = running.next().await {
+        if let Event::Text { text: piece } = event {
+            text.push(piece);
+        }
+    }
+    assert_eq!(text, ["three", "heard more?"]);
+    let ended = running.finish().await.expect("an end");
+    assert_eq!(ended.outcome.text, "heard more?");
+    assert!(!control.steer("too late"));
+}
+
+fn said(content: &agentwire::context::UserContent) -> String {
+    match content {
+        agentwire::context::UserContent::Text(text) => text.clone(),
+        agentwire::context::UserContent::Parts(parts) => crate::support::text(parts),
+    }
+}
+
+#[tokio::test]
+async fn the_next_model_answers_where_the_first_cannot() {
+    let model = Scripted::new(|request| match request.model.as_str() {
+        "first" => Reply::new().fail(Error::new(Kind::Overloaded { retry_after: None }, "busy")),
+        model => Reply::new().text(format!("I am {model}")),
+    });
+    let agent = Agent::builder(model).model("first").model("second").build().expect("an agent");
+    let ended = agent.prompt("who?").start().finish().await.expect("an end");
+    assert_eq!(ended.outcome.text, "I am second");
+    assert_eq!(ended.outcome.attempts[0].model, "first");
+    assert_eq!(ended.outcome.attempts[0].failure.kind, "overloaded");
+}
+
+#[derive(Debug, PartialEq, serde::Deserialize, schemars::JsonSchema)]
+struct City {
+    name: String,
+    people: u32,
+}
+
+#[tokio::test]
+async fn generate_corrects_three_times_and_then_says_so() {
+    let wrong = r#"{"name": "Paris", "people": "many"}"#;
+    let right = "Of course:\n```json\n{\"name\": \"Paris\", \"people\": 3}\n```";
+    let city = |answers: Vec<&'static str>| async move {
+        let agent = Agent::builder(Scripted::answers(answers)).model("m").build().expect("one");
+        agent.prompt("The capital of France?").generate::<City>().await
+    };
+    let paris = City { name: "Paris".into(), people: 3 };
+    assert_eq!(city(vec![wrong, "none", wrong, right]).await.expect("the fourth"), paris);
+    let error = city(vec![wrong, wrong, wrong, wrong, right]).await.expect_err("no fifth");
+    assert!(error.to_string().contains("after 3 corrections"), "{error}");
+    assert!(!error.to_string().contains("many"), "content in an error: {error}");
+}

@@ -1,0 +1,171 @@
+//! Tools of MCP servers. Without the test harness, because this program is the server too: it must
+//! have its standard output for itself.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so")]
+
+use std::io::{BufRead as _, Write as _};
+
+use agentwire_agent::mcp::Server;
+use agentwire_agent::model::{Reply, Scripted};
+use agentwire_agent::tool::Effect;
+use agentwire_agent::{Agent, Event, ToolStatus};
+use axum::Json;
+use axum::Router;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use serde_json::{Value, json};
+
+const SERVE: &str = "AGENTWIRE_TEST_MCP_SERVER";
+
+fn main() {
+    if std::env::var_os(SERVE).is_some() {
+        return serve();
+    }
+    // Ours is not the environment of a test harness: its arguments mean nothing here.
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        tools_of_two_servers_are_kept_apart().await;
+        println!("test tools_of_two_servers_are_kept_apart ... ok");
+        a_server_that_dies_is_started_again().await;
+        println!("test a_server_that_dies_is_started_again ... ok");
+        a_server_over_http().await;
+        println!("test a_server_over_http ... ok");
+        what_is_no_server_is_an_error().await;
+        println!("test what_is_no_server_is_an_error ... ok");
+    });
+    println!("\ntest result: ok. 4 passed; 0 failed; 0 ignored");
+}
+
+/// The server over standard streams: a JSON message a line.
+fn serve() {
+    let mut stdout = std::io::stdout();
+    for line in std::io::stdin().lock().lines() {
+        let request: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        if request["params"]["name"] == "die" {
+            std::process::exit(1);
+        }
+        if let Some(answer) = answer(&request) {
+            writeln!(stdout, "{answer}").and_then(|()| stdout.flush()).unwrap();
+        }
+    }
+}
+
+/// What the server says to a message; nothing to a notification.
+fn answer(request: &Value) -> Option<Value> {
+    let id = request.get("id")?;
+    let object = json!({"type": "object", "properties": {"text": {"type": "string"}}});
+    let hint = |hint: &str| json!({hint: true});
+    let result = match request["method"].as_str()? {
+        "initialize" => json!({
+            "protocolVersion": "2025-06-18", "capabilities": {"tools": {}},
+            "serverInfo": {"name": "test", "version": "1"}}),
+        "tools/list" => json!({"tools": [
+            {"name": "echo", "description": "Says it again", "inputSchema": object,
+             "annotations": hint("readOnlyHint")},
+            {"name": "pid", "inputSchema": {"type": "object"},
+             "annotations": hint("idempotentHint")},
+            {"name": "die", "inputSchema": {"type": "object"}},
+        ]}),
+        "tools/call" => match request["params"]["name"].as_str()? {
+            "echo" => json!({"content": [
+                {"type": "text", "text": request["params"]["arguments"]["text"]},
+                {"type": "image", "data": "aGk=", "mimeType": "image/png"}]}),
+            "pid" => json!({"content": [
+                {"type": "text", "text": std::process::id().to_string()}]}),
+            _ => json!({"content": [{"type": "text", "text": "no"}], "isError": true}),
+        },
+        _ => {
+            let error = json!({"code": -32601, "message": "no such method"});
+            return Some(json!({"jsonrpc": "2.0", "id": id, "error": error}));
+        }
+    };
+    Some(json!({"jsonrpc": "2.0", "id": id, "result": result}))
+}
+
+fn process(name: &str) -> Server {
+    let this = std::env::current_exe().unwrap();
+    Server::process(name, ["env".into(), format!("{SERVE}=1"), this.display().to_string()])
+}
+
+/// Runs an agent that makes these calls, one after the other; gives what each came to.
+async fn calls(
+    servers: Vec<Server>,
+    calls: Vec<(&'static str, Value)>,
+) -> Vec<(String, ToolStatus)> {
+    let replies = calls
+        .into_iter()
+        .enumerate()
+        .map(|(n, (name, args))| Reply::new().call(format!("c{n}"), name, args))
+        .chain([Reply::new().text("done")])
+        .collect::<Vec<_>>();
+    let mut builder = Agent::builder(Scripted::replies(replies)).model("m");
+    for server in servers {
+        builder = builder.shared_tools(server.connect().await.unwrap());
+    }
+    let ended = builder.build().unwrap().prompt("go").start().collect().await.unwrap();
+    assert_eq!(ended.outcome.text, "done");
+    let results = ended.events.into_iter().filter_map(|event| match event {
+        Event::ToolFinished { result, status } => {
+            let message = agentwire::context::Message::ToolResult(result);
+            Some((agentwire_agent::record::text_of(&message), status))
+        }
+        _ => None,
+    });
+    results.collect()
+}
+
+async fn tools_of_two_servers_are_kept_apart() {
+    let tools = process("a").connect().await.unwrap();
+    let names: Vec<_> = tools.iter().map(|tool| (tool.name(), tool.effect())).collect();
+    let expected = [
+        ("a_echo", Effect::ReadOnly),
+        ("a_pid", Effect::Idempotent),
+        ("a_die", Effect::SideEffect),
+    ];
+    assert_eq!(names, expected);
+    let servers = vec![process("a"), process("b")];
+    let wanted = vec![
+        ("a_echo", json!({"text": "hello"})),
+        ("a_pid", json!({})),
+        ("b_pid", json!({})),
+        ("a_echo", json!({"text": 3})),
+    ];
+    let results = calls(servers, wanted).await;
+    assert_eq!(results[0], ("hello".into(), ToolStatus::Ok));
+    assert_ne!(results[1].0, results[2].0);
+    // The server's schema is held to here.
+    assert_eq!(results[3].1, ToolStatus::Error);
+}
+
+async fn a_server_that_dies_is_started_again() {
+    let wanted = vec![("a_pid", json!({})), ("a_die", json!({})), ("a_pid", json!({}))];
+    let results = calls(vec![process("a")], wanted).await;
+    assert_eq!(results[1].1, ToolStatus::Error);
+    assert!(results[1].0.contains("died during the call"), "{}", results[1].0);
+    assert_eq!(results[2].1, ToolStatus::Ok);
+    assert_ne!(results[0].0, results[2].0);
+}
+
+async fn a_server_over_http() {
+    async fn handle(Json(request): Json<Value>) -> Response {
+        match answer(&request) {
+            Some(answer) => Json(answer).into_response(),
+            None => StatusCode::ACCEPTED.into_response(),
+        }
+    }
+    let app = Router::new().route("/mcp", post(handle));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    let serving = tokio::spawn(async { axum::serve(listener, app).await });
+    let wanted = vec![("web_echo", json!({"text": "hello"})), ("web_die", json!({}))];
+    let results = calls(vec![Server::http("web", url)], wanted).await;
+    assert_eq!(results, [("hello".into(), ToolStatus::Ok), ("no".into(), ToolStatus::Error)]);
+    serving.abort();
+}
+
+async fn what_is_no_server_is_an_error() {
+    let error = Server::process("none", ["/nonexistent/program"]).connect().await.err().unwrap();
+    assert!(error.to_string().starts_with("the MCP server `none` cannot be started"), "{error}");
+    let error = Server::process("true", ["true"]).connect().await.err().unwrap();
+    assert!(error.to_string().contains("does not speak MCP"), "{error}");
+}

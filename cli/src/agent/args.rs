@@ -1,0 +1,48 @@
+//! The arguments of `agent`.
+
+use crate::chat;
+use crate::failure::Report;
+
+/// Work on a task until it is done: the model's text goes to stdout, what it does to stderr.
+///
+/// Like `chat`, with a session that is kept and can be continued, with limits, and with a summary
+/// at the end. With --json everything is a JSON object a line on stdout (docs/CLI.md).
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+#[command(
+    mut_arg("prompt", |arg| arg.value_name("TASK").required_unless_present("continue")),
+    mut_arg("context", |arg| arg.hide(true)),
+    mut_arg("retries", |arg| arg.help("How often the model is asked again when the provider fails")),
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(super) chat: chat::Args,
+
+    /// Keep the conversation under this name, and go on with it when it is there
+    #[arg(long, value_name = "NAME")]
+    pub(super) session: Option<String>,
+
+    /// Go on with the session's last task where it stopped, instead of giving a new one
+    #[arg(long = "continue", id = "continue", requires = "session", conflicts_with_all = ["prompt", "image"])]
+    pub(super) go_on: bool,
+
+    /// Offer the tools of an MCP server: a command, or a URL (repeatable). A name of its own may
+    /// stand before it: `--mcp 'files=npx -y @modelcontextprotocol/server-filesystem /srv'`
+    #[arg(long, value_name = "[NAME=]COMMAND|URL")]
+    pub(super) mcp: Vec<String>,
+
+    /// Run this tool of an MCP server without asking, `all` for every one (repeatable); what is not
+    /// allowed is asked for at the terminal, and refused where there is none
+    #[arg(long, value_name = "TOOL", requires = "mcp")]
+    pub(super) allow_tool: Vec<String>,
+
+    /// The most answers of the model, those that call tools included [default: 100]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) max_turns: Option<u32>,
+}
+
+impl Args {
+    pub(crate) fn report(&self) -> Report {
+        self.chat.report()
+    }
+}
