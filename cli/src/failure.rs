@@ -37,6 +37,8 @@ pub(crate) mod exit {
     pub(crate) const FAILED: u8 = 1;
     pub(crate) const USAGE: u8 = 2;
     pub(crate) const NOT_SIGNED_IN: u8 = 3;
+    /// A workflow run waits for an answer or its provider and can be resumed.
+    pub(crate) const WAITS: u8 = 4;
     pub(crate) const INTERRUPTED: u8 = 130;
 }
 

@@ -19,6 +19,7 @@ mod runtime;
 mod serve;
 mod token;
 mod trace;
+mod workflow;
 
 use std::process::ExitCode;
 
@@ -53,6 +54,7 @@ enum Command {
     Serve(serve::Args),
     Decode(decode::Args),
     Encode(Box<encode::Args>),
+    Workflow(Box<workflow::Args>),
     Completions(completions::Args),
 }
 
@@ -76,6 +78,7 @@ fn run(command: Command) -> (Report, Result<(), Failure>) {
         Command::Serve(args) => (Report::Text, serve::run(&args)),
         Command::Decode(args) => (Report::Text, decode::run(args)),
         Command::Encode(args) => (Report::Text, encode::run(&args)),
+        Command::Workflow(args) => (args.report(), workflow::run(&args)),
         Command::Completions(args) => (Report::Text, completions::run(&args)),
     }
 }

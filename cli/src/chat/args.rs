@@ -126,7 +126,7 @@ impl Args {
         context: &Context,
         look: Look,
     ) -> Result<Model, Failure> {
-        known.model(&self.model, &self.named, context, look).await
+        Ok(known.model(&self.model, &self.named, context, look).await?)
     }
 
     /// Times and attempts of one run.
@@ -149,7 +149,7 @@ impl Args {
 }
 
 #[cfg(unix)]
-fn access() -> impl TypedValueParser<Value = Access> {
+pub(crate) fn access() -> impl TypedValueParser<Value = Access> {
     PossibleValuesParser::new(["read", "write", "shell"]).try_map(|name| name.parse::<Access>())
 }
 

@@ -13,9 +13,13 @@ mod workspace;
 mod workspace;
 
 pub(crate) use args::Args;
+#[cfg(unix)]
+pub(crate) use args::access;
 pub(crate) use line::put_error;
 pub(crate) use request::{prompt, read_context, system};
 pub(crate) use words::notice as notice_words;
+#[cfg(unix)]
+pub(crate) use workspace::serve_folder as workspace_over;
 pub(crate) use workspace::{Person, serve as workspace, steps as workspace_steps};
 
 use crate::failure::Failure;

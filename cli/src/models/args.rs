@@ -93,7 +93,7 @@ pub(super) struct MapArgs {
 }
 
 /// What is said about a model beside its name.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Named {
     /// How much the model should think: off, minimal, low, medium, high, xhigh or max
     #[arg(long, value_name = "LEVEL")]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use agentwire::Error;
 use agentwire::codec::Model;
 use agentwire::context::Context;
 use agentwire::models::{
@@ -57,7 +58,7 @@ impl Known {
         named: &Named,
         context: &Context,
         look: Look,
-    ) -> Result<Model, Failure> {
+    ) -> Result<Model, Error> {
         let ready = tokio::time::timeout(BEFORE_A_RUN, self.account.ready()).await;
         let roster = ready.unwrap_or_else(|_| self.account.models());
         let choice = roster.resolve(name, named.thinking)?;
@@ -67,7 +68,7 @@ impl Known {
         {
             look.remark(&format!("{name} at level {level} is {}: {}", choice.id, choice.reason));
         }
-        Ok(roster.model_for(&choice, &named.form())?)
+        roster.model_for(&choice, &named.form())
     }
 
     /// Ends what is under way in the background, keeping what comes within a second.

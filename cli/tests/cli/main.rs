@@ -8,5 +8,6 @@ mod models;
 mod streams;
 mod support;
 mod usage;
+mod workflow;
 #[cfg(unix)]
 mod workspace;

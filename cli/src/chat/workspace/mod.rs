@@ -5,6 +5,7 @@ mod observe;
 mod person;
 mod tell;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -16,7 +17,7 @@ use self::observe::Observed;
 pub(crate) use self::person::Person;
 use self::tell::Tell;
 use super::Args;
-use crate::failure::Failure;
+use crate::failure::{Failure, Report};
 use crate::interrupt;
 use crate::output::Look;
 
@@ -31,7 +32,11 @@ impl Host {
     /// The workspace that the arguments name, if they do.
     pub(super) fn new(args: &Args, look: Look) -> Result<Option<Self>, Failure> {
         let Some(folder) = &args.workspace else { return Ok(None) };
-        let free = Free::new(&args.allow);
+        Self::over(folder, &args.allow, args.report(), look).map(Some)
+    }
+
+    fn over(folder: &Path, allow: &[Access], report: Report, look: Look) -> Result<Self, Failure> {
+        let free = Free::new(allow);
         let mut builder = Workspace::builder(folder);
         if !free.has(Access::Shell) {
             builder = builder.show_root_as(SHOWN);
@@ -53,7 +58,7 @@ impl Host {
             );
         }
         let workspace = builder.build().map_err(Failure::Usage)?;
-        let observed = Arc::new(Observed::new(workspace, Tell::new(args.report(), look)));
+        let observed = Arc::new(Observed::new(workspace, Tell::new(report, look)));
         let serving = Arc::downgrade(&observed);
         // Commands are in sessions of their own: a Ctrl-C at the terminal does not reach them.
         interrupt::before_exit(move || {
@@ -61,7 +66,7 @@ impl Host {
                 observed.kill_commands();
             }
         });
-        Ok(Some(Self(observed)))
+        Ok(Self(observed))
     }
 
     /// Serves what the service asks of this run, and tells the model where its folder is.
@@ -78,6 +83,16 @@ impl Host {
 /// The workspace that the arguments name, as a handler.
 pub(crate) fn serve(args: &Args, look: Look) -> Result<Option<Arc<dyn ExecHandler>>, Failure> {
     Ok(Host::new(args, look)?.map(|host| host.0 as Arc<dyn ExecHandler>))
+}
+
+/// The workspace over `folder`, as a handler.
+pub(crate) fn serve_folder(
+    folder: &Path,
+    allow: &[Access],
+    report: Report,
+    look: Look,
+) -> Result<Arc<dyn ExecHandler>, Failure> {
+    Ok(Host::over(folder, allow, report, look)?.0)
 }
 
 /// How many steps were begun in the workspace of this process.

@@ -1,0 +1,105 @@
+//! A stage over the real transport, whose server dies after each frame of the model's turn: the
+//! run is blocked, and under the same id the same conversation is gone on with.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use agentwire::server::Script;
+use agentwire::server::serve::Server;
+use agentwire::transport::{Client, Roots};
+use agentwire_agent::Agent;
+use agentwire_agent::session::Store as Sessions;
+use agentwire_agent::tool::tool;
+use agentwire_workflow::key::Kind;
+use agentwire_workflow::record::Status;
+use agentwire_workflow::store::{MemoryStore, Store};
+use agentwire_workflow::{AutoResume, Control, Engine, Workflow};
+use serde_json::{Map, Value, json};
+
+/// The turn, one frame (or one question and its answer) at a time.
+const TURN: [&str; 7] = [
+    r#"{ text = { text = "one ", delta = 10, tokens = false } }"#,
+    r#"{ tokens = 3 }"#,
+    r#"{ call = { tool = "note", args = {} } }"#,
+    r#"{ text = { text = "two ", delta = 10, tokens = false } }"#,
+    r#"{ checkpoint = {} }"#,
+    r#"{ text = { text = "three", delta = 10, tokens = false } }"#,
+    r#"{ turn_end = { input_tokens = 1, output_tokens = 2 } }"#,
+];
+
+/// Where in the turn the tool is called.
+const CALL: usize = 2;
+
+/// What the next server says. A model that finds the note in its history takes no other.
+const ANSWER: [&str; 2] = [r#"{ text = "{{conversation}}" }"#, r#"{ turn_end = {} }"#];
+
+async fn server(steps: &[&str]) -> (Client, Server) {
+    let script = format!("[[rules]]\nsteps = [{}]", steps.join(",\n"));
+    let script = Script::from_toml(&script).unwrap();
+    let server = Server::builder().script(script).bind().await.unwrap();
+    let certificate = server.certificate_pem().unwrap().to_owned();
+    let builder = Client::builder().endpoint(server.url()).roots(Roots::OnlyAdded);
+    (builder.ca_pem(certificate).build().unwrap(), server)
+}
+
+fn engine(store: &MemoryStore, client: Client, dir: &Path, notes: &Arc<AtomicUsize>) -> Engine {
+    let notes = notes.clone();
+    let note = tool("note", "Takes a note", move |_, _arguments: Map<String, Value>| {
+        notes.fetch_add(1, Ordering::SeqCst);
+        async { Ok("noted") }
+    });
+    let agent = Agent::builder(client).model("composer-2").tool(note).sessions(Sessions::new(dir));
+    let agent = Arc::new(agent.build().unwrap());
+    Engine::builder(Arc::new(store.clone()), agent).auto_resume(AutoResume::never()).build()
+}
+
+#[tokio::test]
+async fn a_conversation_goes_on_after_its_server_died_at_each_frame() {
+    let workflow = Workflow::builder("talk")
+        .output("said")
+        .body(|ctx, _inputs: Map<String, Value>| async move {
+            let said = ctx.stage("talk").prompt("Count").await?;
+            Ok(json!({"said": said.value}))
+        })
+        .unwrap();
+    let none = Map::new();
+    for frames in 0..TURN.len() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, notes) = (MemoryStore::new(), Arc::new(AtomicUsize::new(0)));
+        let mut steps = TURN[..frames].to_vec();
+        steps.push(r#""cut""#);
+        let (client, dying) = server(&steps).await;
+        let first = engine(&store, client, dir.path(), &notes);
+        let blocked = first.run_as("r", &workflow, &none, &Control::new()).await.unwrap();
+        drop(dying);
+        assert_eq!(blocked.status, Status::Blocked, "{frames} frames: {:?}", blocked.failure);
+        let sessions = sessions_of(&store);
+        assert_eq!(sessions.len(), 1, "{frames} frames: it was on record before the first byte");
+
+        assert_eq!(notes.load(Ordering::SeqCst), usize::from(frames > CALL), "{frames} frames");
+
+        // Another server knows nothing; what the client brings is all there is.
+        let next = if frames > CALL { &ANSWER[..] } else { &[TURN[CALL], ANSWER[0], ANSWER[1]] };
+        let (client, _server) = server(next).await;
+        let second = engine(&store, client, dir.path(), &notes);
+        let done = second.resume("r", &workflow, &Control::new()).await.unwrap();
+        assert_eq!(done.status, Status::Completed, "{frames} frames: {:?}", done.failure);
+        let said = done.outputs.unwrap()["said"].as_str().unwrap().to_owned();
+        let conversation = sessions[0]["conversation_id"].as_str().unwrap();
+        assert!(said.contains(conversation), "{frames} frames: another conversation: {said}");
+        assert_eq!(sessions_of(&store), sessions, "{frames} frames: another session");
+        // The note was taken once, and the transcript that was gone on with has it.
+        assert_eq!(notes.load(Ordering::SeqCst), 1, "{frames} frames: the tool's effect");
+        let log = std::fs::read_to_string(sessions[0]["path"].as_str().unwrap()).unwrap();
+        assert_eq!(log.matches("noted").count(), 1, "{frames} frames: {log}");
+    }
+}
+
+/// The sessions on record.
+fn sessions_of(store: &MemoryStore) -> Vec<Value> {
+    let records = store.records("r").unwrap();
+    let sessions = records.into_iter().filter(|record| record.kind == Kind::Session);
+    sessions.map(|record| record.detail.unwrap()["session"].clone()).collect()
+}
