@@ -25,10 +25,13 @@ pub(crate) enum ReadError {
 /// The bytes of the plain file at `path`, at most `limit` of them.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
     let file = open_plain(path)?;
-    if file.metadata().map_err(ReadError::Io)?.len() > limit {
+    let length = file.metadata().map_err(ReadError::Io)?.len();
+    if length > limit {
         return Err(ReadError::TooLarge);
     }
-    let mut bytes = Vec::new();
+    // Room for all of it and the byte that shows the end: it never moves in memory, which matters for
+    // what the caller wipes.
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default() + 1);
     // One more than allowed: a file that grows meanwhile is noticed.
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(ReadError::Io)?;
     if bytes.len() as u64 > limit { Err(ReadError::TooLarge) } else { Ok(bytes) }
@@ -154,6 +157,13 @@ pub(crate) fn save(disk: &impl Disk, dir: &Path, name: &str, bytes: &[u8]) -> io
         sweep(disk, dir, name, now);
     }
     Ok(())
+}
+
+/// Whether a file could be put into `dir`, which is made if it is not there: nothing is left of the try.
+pub(crate) fn check_writable(disk: &impl Disk, dir: &Path, name: &str) -> io::Result<()> {
+    disk.make_dir(dir)?;
+    let (_file, temp) = create_temp(disk, dir, name)?;
+    disk.remove(&temp)
 }
 
 /// Removes temporary files that a killed process left an hour ago or earlier, by the disk's own clock.

@@ -92,6 +92,8 @@
 //! |---|---|---|
 //! | `client` | yes | [`transport`]: HTTP/2 over TLS, one shared connection, runs as streams of events |
 //! | `auth` | no | `auth::Auth` and `auth::Account`: signing in, tokens that stay fresh |
+//! | `keyring` | no | `auth::KeyringStore`: sign-ins in the system's keyring |
+//! | `metrics` | no | counters of connections and calls through the `metrics` facade |
 //! | `server` | no | [`server::serve`]: a listener that plays scripts, for tests and offline use |
 //! | `testing` | no | fuzz bodies; nothing that a program needs |
 //!

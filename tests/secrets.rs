@@ -13,10 +13,13 @@ use std::time::Duration;
 
 use agentwire::auth::{Account, Auth, FileStore, MemoryStore, TokenSource, TokenStore, Tokens};
 use agentwire::error::Error;
+use agentwire::provider::{Ask, Provider, ProviderOptions};
 use agentwire::secret::Secret;
 use agentwire::server::Script;
 use agentwire::server::serve::Server;
 use agentwire::transport::Client;
+use agentwire_agent::Agent;
+use agentwire_agent::session::Session;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
@@ -254,6 +257,43 @@ async fn sign_ins() {
     assert!(!shown.contains(tokens.access.expose()) && !shown.contains(tokens.refresh.expose()));
 }
 
+/// Those above the client: a provider that asks for models and runs, an agent and its session.
+async fn providers_and_agents() {
+    let dir = tempfile::tempdir().unwrap();
+    for (n, answer) in statuses(ACCESS).into_iter().enumerate() {
+        let script = json!({"unary": {"usable_models": {"status": answer}},
+            "rules": [{"steps": [{"status": answer}]}]});
+        let server = serve(script).await;
+        let what = format!("provider {n}");
+        let cache_dir = Some(dir.path().join(n.to_string()));
+        let options = ProviderOptions { cache_dir, ..ProviderOptions::default() };
+        check_debug(&what, &options);
+        let provider = Provider::new(options);
+        let account = provider.sign_in(ACCESS, client(&server));
+        check_error(&what, &account.refresh().await.unwrap_err());
+        check_debug(&what, &(&provider, &account.models(), account.cache_note()));
+        let ask = Ask::new("composer-2").session("3e1c5a90-0000-4000-8000-000000000001");
+        let run = account.client().unwrap().prompt("hi");
+        let run = account.start(&ask, run).await.unwrap();
+        check_error(&what, &run.finish().await.unwrap_err());
+        provider.dispose().await;
+
+        let what = format!("agent {n}");
+        let agent = Agent::builder(client(&server)).model("composer-2").build().unwrap();
+        let log = dir.path().join(format!("{n}.jsonl"));
+        let session = Session::open(&log).unwrap();
+        let mut running = agent.prompt("hi").session(session).start();
+        while let Some(event) = running.next().await {
+            check_debug(&what, &event);
+        }
+        match running.finish().await {
+            Ok(ended) => check_debug(&what, &ended.outcome),
+            Err(error) => check(&what, &format!("{error} {error:?}")),
+        }
+        check(&what, &std::fs::read_to_string(log).unwrap());
+    }
+}
+
 async fn what_callers_do_wrong() {
     for token in [format!("{ACCESS}\n"), format!("a {ACCESS}"), format!("{ACCESS}\u{e9}")] {
         let builder = Client::builder().token(token.as_str());
@@ -304,6 +344,7 @@ async fn m88_m89_no_token_in_any_error_log_or_debug_print() {
     tracing::subscriber::set_global_default(capture.clone()).unwrap();
     runs_and_unary_calls().await;
     sign_ins().await;
+    providers_and_agents().await;
     what_callers_do_wrong().await;
     let lines = std::mem::take(&mut *capture.lines.lock().unwrap());
     assert!(lines.iter().any(|line| line.starts_with("h2")), "those below are heard");

@@ -75,8 +75,7 @@ impl Target {
         let (tls_ca, allow_cleartext) = (self.tls_ca.as_deref(), self.allow_cleartext);
         let way = Way { tls_ca, allow_cleartext, ..Way::default() };
         let stored = self.place.stored(way).await?.ok_or_else(token::missing)?;
-        let subject = stored.tokens().claims().subject;
-        let account = subject.unwrap_or_else(|| self.place.account.clone());
+        let account = account::catalog_owner(&stored.tokens(), &self.place.account);
         Ok(connected(builder.tokens(stored).build()?, account))
     }
 

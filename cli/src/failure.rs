@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use agentwire::Error;
-use agentwire::error::Kind;
+use agentwire::error::{Blame, Kind};
 
 use crate::{chat, output};
 
@@ -95,6 +95,8 @@ fn say(error: &Error, report: Report) {
 pub(crate) fn text(error: &Error) -> String {
     let mut line = match error.kind() {
         Kind::InvalidRequest | Kind::Cancelled => error.message().to_owned(),
+        // This machine said it in its own words; no code was stated.
+        Kind::Rejected if error.blame() == Blame::Local => error.message().to_owned(),
         _ => format!("{} ({})", error.message(), error.code()),
     };
     if let Some(hint) = error.hint() {

@@ -178,7 +178,7 @@ async fn read(endpoint: &Endpoint, response: http::Response<Incoming>) -> Result
         let frame = frame.map_err(|error| broken(endpoint, &error))?;
         let Ok(bytes) = frame.into_data() else { continue };
         let room = limit - answer.body.len();
-        answer.body.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
+        append(&mut answer.body, bytes.get(..room.min(bytes.len())).unwrap_or_default());
         if bytes.len() <= room {
             continue;
         }
@@ -190,6 +190,19 @@ async fn read(endpoint: &Endpoint, response: http::Response<Incoming>) -> Result
         // What was read of an error says enough.
         return Ok(answer);
     }
+}
+
+/// Puts `bytes` behind `body`. A body that has to move is wiped where it was: it may hold tokens.
+fn append(body: &mut Zeroizing<Vec<u8>>, bytes: &[u8]) {
+    /// Of a real answer, which then never moves.
+    const FIRST: usize = 8 << 10;
+    let needed = body.len() + bytes.len();
+    if needed > body.capacity() {
+        let mut larger = Vec::with_capacity(needed.next_power_of_two().max(FIRST));
+        larger.extend_from_slice(body);
+        *body = Zeroizing::new(larger);
+    }
+    body.extend_from_slice(bytes);
 }
 
 fn broken(endpoint: &Endpoint, error: &hyper::Error) -> Error {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::format::{self, unusable};
+use super::format;
 use super::store::{Key, TokenStore};
 use super::tokens::Tokens;
 use crate::disk::{self, ReadError, System};
@@ -54,27 +54,51 @@ impl FileStore {
     }
 
     fn name(key: &Key) -> String {
-        let digest = Sha256::digest(format!("{}\n{}", key.endpoint, key.account));
-        let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        format!("sign-in-{hex}.json")
+        format!("{}.json", name_of(key))
     }
 
     fn failed(&self, key: &Key, what: &str, error: &std::io::Error) -> Error {
-        let path = self.path(key);
-        let path: String = path.to_string_lossy().chars().take(200).collect();
-        local(format!("the sign-in cannot be {what} {}: {error}", path.escape_debug()))
+        local(format!("the sign-in cannot be {what} {}: {error}", self.shown(key)))
+            .with_hint("sign-ins need a directory that this user can read and write")
     }
+
+    fn unusable(&self, key: &Key, why: &str) -> Error {
+        format::unusable(&format!("the sign-in in {}", self.shown(key)), why)
+    }
+
+    /// The file's name for an error.
+    fn shown(&self, key: &Key) -> String {
+        let path: String = self.path(key).to_string_lossy().chars().take(200).collect();
+        path.escape_debug().to_string()
+    }
+}
+
+/// The name of an account where others may read it: a digest.
+pub(super) fn name_of(key: &Key) -> String {
+    let digest = Sha256::digest(format!("{}\n{}", key.endpoint, key.account));
+    let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("sign-in-{hex}")
 }
 
 impl TokenStore for FileStore {
     fn load(&self, key: &Key) -> Result<Option<Tokens>> {
         match disk::read(&self.path(key), format::MAX_TEXT as u64) {
-            Ok(text) => format::decode(&format::bytes(text), key).map(Some),
+            Ok(text) => {
+                let read = format::read(&format::bytes(text), key);
+                read.map(Some).map_err(|why| self.unusable(key, why))
+            }
             Err(ReadError::Missing) => Ok(None),
-            Err(ReadError::NotAFile) => Err(unusable("is not a plain file and was left alone")),
-            Err(ReadError::TooLarge) => Err(unusable("is larger than it can be")),
+            Err(ReadError::NotAFile) => {
+                Err(self.unusable(key, "is not a plain file and was left alone"))
+            }
+            Err(ReadError::TooLarge) => Err(self.unusable(key, format::TOO_LARGE)),
             Err(ReadError::Io(error)) => Err(self.failed(key, "read from", &error)),
         }
+    }
+
+    fn check(&self, key: &Key) -> Result<()> {
+        disk::check_writable(&System, &self.dir, &Self::name(key))
+            .map_err(|error| self.failed(key, "kept in", &error))
     }
 
     fn save(&self, key: &Key, tokens: &Tokens) -> Result<()> {
@@ -148,6 +172,7 @@ mod tests {
             fs::write(&path, damaged).unwrap();
             let error = store.load(&key).unwrap_err();
             assert_eq!(error.kind(), &Kind::Unauthenticated);
+            assert!(error.message().contains(path.to_str().unwrap()), "{error}");
             assert!(!format!("{error:?}").contains("zz9"));
         }
         fs::File::create(&path).unwrap().set_len(1 << 30).unwrap();
@@ -157,6 +182,20 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         assert!(store.load(&key).is_err());
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_found_before_it_is_needed() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = Key::new("https://api.example");
+        let store = FileStore::new(dir.path().join("deeper/agentwire"));
+        store.check(&key).unwrap();
+        assert_eq!(fs::read_dir(store.dir()).unwrap().count(), 0);
+        // A file where the directory should be stops every user, also one that may do all.
+        fs::write(dir.path().join("taken"), "").unwrap();
+        let error = FileStore::new(dir.path().join("taken")).check(&key).unwrap_err();
+        assert_eq!((error.blame(), error.hint().is_some()), (Blame::Local, true));
+        assert!(error.message().contains("taken"), "{error}");
     }
 
     /// FAULTS M94.

@@ -8,6 +8,9 @@
 //! `receivedAt` is milliseconds of the Unix clock. Nothing else is kept: when the token ends is in the
 //! token.
 
+use std::fmt;
+
+use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -22,6 +25,10 @@ const VERSION: u64 = 1;
 
 /// The largest text that is read, in bytes: two tokens of the longest kind and room for the rest.
 pub(super) const MAX_TEXT: usize = 4 * MAX_TOKEN;
+
+/// Why a sign-in cannot be used.
+pub(super) const TOO_LARGE: &str = "is larger than it can be";
+const DAMAGED: &str = "is damaged";
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -41,22 +48,51 @@ struct Read {
     endpoint: String,
     account: String,
     received_at: f64,
-    access_token: String,
-    refresh_token: String,
+    access_token: Token,
+    refresh_token: Token,
+}
+
+/// A token on its way in: it goes from the text into memory that is wiped, and nowhere else.
+struct Token(Secret);
+
+impl<'de> Deserialize<'de> for Token {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Token;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a token")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Token, E> {
+                Ok(Token(Secret::from(text)))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
 }
 
 /// The text of a sign-in. It holds both tokens in clear.
 pub fn encode(key: &Key, tokens: &Tokens) -> Secret {
-    let text = serde_json::to_string_pretty(&Written {
+    /// The names of the members, the punctuation and the two numbers.
+    const FRAME: usize = 256;
+    let written = Written {
         version: VERSION,
         endpoint: &key.endpoint,
         account: &key.account,
         received_at: tokens.received_at_ms,
         access_token: tokens.access.expose(),
         refresh_token: tokens.refresh.expose(),
-    });
-    // Text and numbers can always be written.
-    Secret::new(text.unwrap_or_default() + "\n")
+    };
+    // A character becomes six at most. With room for all of them the text never moves, so that no copy
+    // of it is left in memory that nobody wipes.
+    let characters =
+        [written.endpoint, written.account, written.access_token, written.refresh_token];
+    let room = FRAME + 6 * characters.iter().map(|text| text.len()).sum::<usize>();
+    let mut text = Zeroizing::new(Vec::with_capacity(room));
+    // Text and numbers can always be written, and JSON is UTF-8.
+    let _always = serde_json::to_writer_pretty(&mut *text, &written);
+    text.push(b'\n');
+    Secret::new(String::from_utf8(std::mem::take(&mut *text)).unwrap_or_default())
 }
 
 /// Reads the text of a sign-in of `key`.
@@ -65,24 +101,29 @@ pub fn encode(key: &Key, tokens: &Tokens) -> Secret {
 /// [`Kind::Unauthenticated`]: it is damaged, of another version, or another account's. Nothing of the
 /// text is in the error.
 pub fn decode(text: &[u8], key: &Key) -> Result<Tokens> {
+    read(text, key).map_err(|why| unusable("the kept sign-in", why))
+}
+
+/// As [`decode`]; of a failure it gives only the reason, for whoever knows the place.
+pub(super) fn read(text: &[u8], key: &Key) -> Result<Tokens, &'static str> {
     if text.len() > MAX_TEXT {
-        return Err(unusable("is larger than it can be"));
+        return Err(TOO_LARGE);
     }
-    let versioned: Versioned = serde_json::from_slice(text).map_err(|_| unusable("is damaged"))?;
+    let versioned: Versioned = serde_json::from_slice(text).map_err(|_| DAMAGED)?;
     if versioned.version != VERSION {
-        return Err(unusable("is of another version"));
+        return Err("is of another version");
     }
-    let read: Read = serde_json::from_slice(text).map_err(|_| unusable("is damaged"))?;
-    let (access, refresh) = (Secret::new(read.access_token), Secret::new(read.refresh_token));
+    let read: Read = serde_json::from_slice(text).map_err(|_| DAMAGED)?;
+    let (Token(access), Token(refresh)) = (read.access_token, read.refresh_token);
     if read.version != VERSION || read.endpoint != key.endpoint || read.account != key.account {
-        return Err(unusable("is another account's"));
+        return Err("is another account's");
     }
     let sound = |token: &Secret| {
         let token = token.expose();
         (1..=MAX_TOKEN).contains(&token.len()) && token.bytes().all(|b| b.is_ascii_graphic())
     };
     if !sound(&access) || !sound(&refresh) {
-        return Err(unusable("is damaged"));
+        return Err(DAMAGED);
     }
     // A time that is none (FAULTS M95) makes the token old: it is refreshed before it is used.
     let received_at =
@@ -100,8 +141,9 @@ pub(super) fn bytes(text: Vec<u8>) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(text)
 }
 
-pub(super) fn unusable(why: &str) -> Error {
-    Error::new(Kind::Unauthenticated, format!("the sign-in that is kept here {why}"))
+/// The error of a sign-in at a place that cannot be used, with a reason of [`read`]'s.
+pub(super) fn unusable(place: &str, why: &str) -> Error {
+    Error::new(Kind::Unauthenticated, format!("{place} {why}"))
         .with_hint("sign in again: `agentwire login`")
 }
 
@@ -126,6 +168,18 @@ mod tests {
     fn a_sign_in_comes_back_as_it_was() {
         assert_eq!(with(|_| {}).unwrap(), Tokens::new("acc", "ref", 1_767_225_600_000));
         assert_eq!(key().endpoint, "https://api.example");
+    }
+
+    #[test]
+    fn a_text_is_written_where_it_stays() {
+        let tokens = Tokens::new("\"".repeat(5_000), "r".repeat(9_000), u64::MAX);
+        let key = key().account("\u{1}".repeat(3_000));
+        let text = encode(&key, &tokens);
+        assert!(text.expose().len() <= text.expose().capacity());
+        // Six for each of the account's characters, two for each quote: it fitted the first time.
+        let room = 256 + 6 * (key.endpoint.len() + 3_000 + 5_000 + 9_000);
+        assert_eq!(text.expose().capacity(), room);
+        assert_eq!(decode(text.expose().as_bytes(), &key).unwrap(), tokens);
     }
 
     #[test]

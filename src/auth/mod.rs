@@ -5,7 +5,8 @@
 //! token is good for ([`expiry_ms`], [`Tokens::due_at_ms`]), when it is refreshed ([`Keeper`]), and
 //! what a file of tokens looks like ([`encode`], [`decode`]). Clock and entropy are arguments.
 //!
-//! The drivers: [`FileStore`] touches the disk; `Auth` (feature `auth`) makes the two HTTP calls;
+//! The drivers: [`FileStore`] touches the disk, `KeyringStore` (feature `keyring`) the system's
+//! keyring; `Auth` (feature `auth`) makes the two HTTP calls;
 //! `Account` (feature `auth`) is the one source of fresh tokens that all runs of a client share.
 //! Only files that this library wrote itself are ever read: no other program's credentials.
 
@@ -20,6 +21,8 @@ mod format;
 #[cfg(feature = "testing")]
 pub mod fuzz;
 mod keeper;
+#[cfg(feature = "keyring")]
+mod keyring;
 #[cfg(feature = "auth")]
 mod login;
 mod pkce;
@@ -38,6 +41,8 @@ pub use claims::Claims;
 pub use file::FileStore;
 pub use format::{decode, encode};
 pub use keeper::{Keeper, RETRY_AFTER_MS, Want};
+#[cfg(feature = "keyring")]
+pub use keyring::KeyringStore;
 #[cfg(feature = "auth")]
 pub use login::Login;
 pub use pkce::{ENTROPY, LOGIN_PATH, POLL_PATH, Pkce};

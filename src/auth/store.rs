@@ -42,6 +42,16 @@ pub trait TokenStore: Debug + Send + Sync + 'static {
     /// They cannot be read, or what is there cannot be used; a save replaces it.
     fn load(&self, key: &Key) -> Result<Option<Tokens>>;
 
+    /// Whether tokens of `key` could be kept, as far as that can be told without keeping any: asked
+    /// before a person is sent to a page. By default yes.
+    ///
+    /// # Errors
+    /// They could not be kept.
+    fn check(&self, key: &Key) -> Result<()> {
+        let _ = key;
+        Ok(())
+    }
+
     /// Keeps `tokens`, in the place of older ones.
     ///
     /// # Errors

@@ -29,6 +29,7 @@ use crate::runtime;
 Environment:
   AGENTWIRE_ENDPOINT      base URL, where --endpoint is not given
   AGENTWIRE_CONFIG_DIR    where sign-ins are kept [default: `agentwire` in the user's configuration]
+  AGENTWIRE_TOKEN_STORE   `file`, or `keyring` in builds with that feature [default: file]
   AGENTWIRE_REFRESH_PATH  path of the refresh call [default: /auth/exchange_user_api_key]")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -61,7 +62,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     };
     let auth = args.place.auth(way)?;
     // Before a person goes to the page: a place to keep the tokens is needed.
-    let store = Arc::new(store()?);
+    let store = store()?.tokens;
+    store.check(&args.place.key(&auth))?;
     runtime::block_on(async {
         let mut interrupt = Interrupt::install()?;
         let account = sign_in(args, &auth, store, look, &mut interrupt).await?;

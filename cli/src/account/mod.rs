@@ -8,7 +8,7 @@ mod when;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use agentwire::auth::{Account, Auth, FileStore, Key, TokenStore};
+use agentwire::auth::{Account, Auth, FileStore, Key, TokenStore, Tokens};
 
 use crate::failure::Failure;
 
@@ -24,6 +24,9 @@ const REFRESH_PATH: &str = "AGENTWIRE_REFRESH_PATH";
 /// The variable that names the directory of sign-ins.
 const CONFIG_DIR: &str = "AGENTWIRE_CONFIG_DIR";
 
+/// The variable that says where sign-ins are kept: `file` or `keyring`.
+const TOKEN_STORE: &str = "AGENTWIRE_TOKEN_STORE";
+
 /// Where an account is, as arguments of a command.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Place {
@@ -32,7 +35,7 @@ pub(crate) struct Place {
     pub(crate) endpoint: Option<String>,
 
     /// Which of several accounts there: a name of your choice
-    #[arg(long, value_name = "NAME", default_value = Key::DEFAULT_ACCOUNT)]
+    #[arg(long, value_name = "NAME", default_value = Key::DEFAULT_ACCOUNT, value_parser = name)]
     pub(crate) account: String,
 }
 
@@ -71,8 +74,22 @@ impl Place {
     pub(crate) async fn stored(&self, way: Way<'_>) -> Result<Option<Account>, Failure> {
         let auth = self.auth(way)?;
         let key = self.key(&auth);
-        Ok(Account::load(auth, Arc::new(store()?) as Arc<dyn TokenStore>, key).await?)
+        Ok(Account::load(auth, store()?.tokens, key).await?)
     }
+}
+
+/// A name that is one.
+fn name(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("an account needs a name".to_owned()),
+        name => Ok(name.to_owned()),
+    }
+}
+
+/// Whose list of models is kept under which name: the account's subject, which outlives its tokens, or
+/// the name that it was given here.
+pub(crate) fn catalog_owner(tokens: &Tokens, account: &str) -> String {
+    tokens.claims().subject.unwrap_or_else(|| account.to_owned())
 }
 
 /// The base URL that was named; an argument wins over the environment.
@@ -84,11 +101,38 @@ pub(crate) fn endpoint(argument: Option<&str>) -> Result<Option<String>, Failure
 }
 
 /// Where sign-ins are kept.
-fn store() -> Result<FileStore, Failure> {
-    match std::env::var_os(CONFIG_DIR).filter(|dir| !dir.is_empty()) {
-        Some(dir) => Ok(FileStore::new(PathBuf::from(dir))),
-        None => Ok(FileStore::in_config_dir()?),
+struct Kept {
+    tokens: Arc<dyn TokenStore>,
+    /// The directory, of those that are files.
+    files: Option<FileStore>,
+}
+
+/// What the environment chose: files, or the system's keyring.
+fn store() -> Result<Kept, Failure> {
+    match variable(TOKEN_STORE)?.as_deref() {
+        None | Some("file") => {
+            let files = match std::env::var_os(CONFIG_DIR).filter(|dir| !dir.is_empty()) {
+                Some(dir) => FileStore::new(PathBuf::from(dir)),
+                None => FileStore::in_config_dir()?,
+            };
+            Ok(Kept { tokens: Arc::new(files.clone()), files: Some(files) })
+        }
+        Some("keyring") => keyring(),
+        Some(_) => Err(Failure::usage(format!("{TOKEN_STORE} is neither `file` nor `keyring`"))),
     }
+}
+
+#[cfg(feature = "keyring")]
+fn keyring() -> Result<Kept, Failure> {
+    Ok(Kept { tokens: Arc::new(agentwire::auth::KeyringStore::new()?), files: None })
+}
+
+#[cfg(not(feature = "keyring"))]
+fn keyring() -> Result<Kept, Failure> {
+    Err(Failure::usage(format!(
+        "{TOKEN_STORE} asks for the keyring, which this build leaves out; build it with \
+         `--features keyring`"
+    )))
 }
 
 /// A variable that is set and not empty.

@@ -45,7 +45,7 @@ struct Status {
     endpoint: String,
     account: String,
     signed_in: bool,
-    /// `environment` or `file`.
+    /// `environment`, `file` or `keyring`.
     source: Option<&'static str>,
     subject: Option<String>,
     expires_at: Option<String>,
@@ -71,8 +71,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if let Some(token) = token::from_environment()? {
         status.fill("environment", Claims::of(token.expose()));
     } else if let Some(account) = runtime::block_on(args.place.stored(way))? {
-        status.fill("file", account.tokens().claims());
-        status.file = Some(store()?.path(&key).display().to_string());
+        let files = store()?.files;
+        let source = if files.is_some() { "file" } else { "keyring" };
+        status.fill(source, account.tokens().claims());
+        status.file = files.map(|files| files.path(&key).display().to_string());
     }
     status.print(args.json)?;
     if status.signed_in { Ok(()) } else { Err(Failure::Said(exit::NOT_SIGNED_IN)) }
@@ -101,7 +103,7 @@ impl Status {
 
     fn text(&self) -> String {
         let token = match (&self.expires_at, self.expires_in_s) {
-            (Some(at), Some(0)) if self.file.is_some() => {
+            (Some(at), Some(0)) if self.source != Some("environment") => {
                 format!("ended at {at}; it is refreshed when it is next used")
             }
             (Some(at), Some(0)) => format!("ended at {at}"),
@@ -115,6 +117,7 @@ impl Status {
         };
         let from = match (&self.file, self.source) {
             (Some(file), _) => file.clone(),
+            (None, Some("keyring")) => "the system's keyring".to_owned(),
             (None, _) => format!("the variable {}", token::VARIABLE),
         };
         let mut rows =

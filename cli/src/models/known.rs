@@ -154,7 +154,7 @@ fn unix_ms() -> u64 {
 }
 
 /// Where lists are kept: nowhere when the user has no home, or wants none.
-fn cache_dir() -> Option<PathBuf> {
+pub(crate) fn cache_dir() -> Option<PathBuf> {
     if let Some(dir) = std::env::var_os(CACHE_DIR) {
         return (!dir.is_empty()).then(|| dir.into());
     }

@@ -7,7 +7,7 @@ mod resolve;
 mod table;
 
 pub(crate) use args::{Args, Named};
-pub(crate) use known::Known;
+pub(crate) use known::{Known, cache_dir};
 
 use crate::failure::Failure;
 

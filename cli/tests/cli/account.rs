@@ -29,7 +29,8 @@ impl Place {
         let mut command = agentwire(args);
         command
             .env("AGENTWIRE_ENDPOINT", self.server.as_ref().unwrap().url())
-            .env("AGENTWIRE_CONFIG_DIR", self.config());
+            .env("AGENTWIRE_CONFIG_DIR", self.config())
+            .env("AGENTWIRE_CACHE_DIR", self.dir.path().join("cache"));
         command
     }
 
@@ -76,8 +77,9 @@ fn sign_in_look_chat_and_sign_out() {
 
     let file = only_file(&place.config());
     let kept: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
-    let tokens =
-        ["accessToken", "refreshToken"].map(|name| kept[name].as_str().unwrap().to_owned());
+    let mut tokens = ["accessToken", "refreshToken"]
+        .map(|name| kept[name].as_str().unwrap().to_owned())
+        .to_vec();
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
@@ -98,14 +100,25 @@ fn sign_in_look_chat_and_sign_out() {
 
     // The token is good for one call, so the second is refused, refreshed, and made again.
     for _ in 0..2 {
-        let chat = place.run(&["chat", "hi"]).expect(0);
+        let trace = place.dir.path().join("trace");
+        let chat = place.run(&["chat", "hi", "--trace", trace.to_str().unwrap()]).expect(0);
         assert!(chat.stdout().starts_with("hello"), "{}", chat.stdout());
-        said.push(chat.stderr);
+        let traced = fs::read_to_string(trace).unwrap();
+        assert!(traced.lines().count() > 2, "{traced}");
+        said.extend([chat.stderr, traced]);
+        // Whatever is good by now must not be in it, either.
+        let kept: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        let now =
+            ["accessToken", "refreshToken"].map(|name| kept[name].as_str().unwrap().to_owned());
+        tokens.extend(now);
     }
     assert_ne!(fs::read_to_string(&file).unwrap(), kept.to_string());
 
+    let lists = place.dir.path().join("cache");
+    assert!(fs::read_dir(&lists).unwrap().count() > 0);
     place.run(&["logout"]).expect(0);
     assert!(!file.exists());
+    assert_eq!(fs::read_dir(&lists).unwrap().count(), 0, "the list of models is gone, too");
     assert!(place.run(&["logout"]).expect(0).stderr.contains("nobody was signed in"));
     place.run(&["status"]).expect(3);
     for text in said {
@@ -135,6 +148,7 @@ fn a_damaged_sign_in_says_so_and_can_be_replaced() {
     for command in [&["status"][..], &["chat", "hi"]] {
         let done = place.run(command).expect(3);
         assert!(done.stderr.contains("damaged") && !done.stderr.contains("zz9"), "{}", done.stderr);
+        assert!(done.stderr.contains(file.to_str().unwrap()), "{}", done.stderr);
     }
     place.run(&["login", "--no-browser"]).expect(0);
     place.run(&["status"]).expect(0);
@@ -152,7 +166,24 @@ fn a_login_that_fails_says_why() {
     );
     let done = place.run(&["login", "--no-browser"]).expect(1);
     assert!(done.stderr.contains("content type"), "{}", done.stderr);
-    assert!(!place.config().exists(), "nothing is kept");
+    assert_eq!(fs::read_dir(place.config()).unwrap().count(), 0, "nothing is kept");
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_named_before_the_page() {
+    let place = Place::new("");
+    fs::write(place.dir.path().join("file"), "").unwrap();
+    let mut command = place.command(&["login", "--no-browser"]);
+    let below = place.dir.path().join("file/config");
+    let done = finish(command.env("AGENTWIRE_CONFIG_DIR", &below).spawn().unwrap()).expect(1);
+    assert_eq!(done.stdout(), "", "no page is shown");
+    let told = ["cannot be kept in", below.to_str().unwrap(), "read and write"];
+    assert!(told.iter().all(|text| done.stderr.contains(text)), "{}", done.stderr);
+    assert!(!done.stderr.contains("(unknown)"), "{}", done.stderr);
+    place.run(&["login", "--account", " "]).expect(2);
+    let mut command = place.command(&["status"]);
+    let done = finish(command.env("AGENTWIRE_TOKEN_STORE", "drawer").spawn().unwrap()).expect(2);
+    assert!(done.stderr.contains("neither `file` nor `keyring`"), "{}", done.stderr);
 }
 
 #[cfg(unix)]
@@ -179,7 +210,7 @@ fn ctrl_c_gives_up() {
     assert!(line.starts_with("http://"), "{line}");
     interrupt(&child);
     finish(child).expect(130);
-    assert!(!place.config().exists());
+    assert_eq!(fs::read_dir(place.config()).unwrap().count(), 0, "nothing is kept");
 }
 
 /// The platform's opener gets the address; a stand-in writes it down.
