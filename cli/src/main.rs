@@ -35,7 +35,8 @@ use crate::failure::{Failure, Report};
     subcommand_required = true,
     arg_required_else_help = true,
     after_help = "Example:\n  agentwire chat --local \"hello\"\n\n\
-        Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not signed in, 130 interrupted."
+        Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not signed in, 4 a workflow run waits,
+130 interrupted."
 )]
 struct Cli {
     #[command(subcommand)]

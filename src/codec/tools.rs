@@ -269,7 +269,7 @@ fn global_rule(out: &mut Back, content: &str) {
 
 fn instead(tools: &[Arc<Tool>], naming: &Naming) -> String {
     if tools.is_empty() {
-        return "There are no tools in this run: answer with text.".into();
+        return "The host has no tools of its own: use what it serves, or answer with text.".into();
     }
     let provider = &naming.provider_identifier;
     let mut text = String::from("Call one of the host's tools: ");
