@@ -108,8 +108,7 @@ struct Stage {
 /// [`Error::Definition`] with what is wrong and where: the syntax, a name used twice or unknown, a
 /// circle of stages.
 pub fn from_toml(text: &str, code: Option<String>) -> Result<Workflow> {
-    let file: File =
-        toml::from_str(text).map_err(|error| Error::definition(error.to_string().trim_end()))?;
+    let file: File = toml::from_str(text).map_err(|error| Error::definition(said(&error, text)))?;
     let plan = plan(&file)?;
     let mut builder = Workflow::builder(&file.name).description(&file.description);
     for (name, entry) in &file.inputs {
@@ -126,6 +125,20 @@ pub fn from_toml(text: &str, code: Option<String>) -> Result<Workflow> {
         let plan = plan.clone();
         async move { plan.run(&ctx, &inputs).await }
     })
+}
+
+/// What the parser says, on one line: its own text draws the place over several.
+fn said(error: &toml::de::Error, text: &str) -> String {
+    let message: Vec<&str> = error.message().lines().map(str::trim).collect();
+    let message = message.join(", ");
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
+        return message;
+    };
+    let (line, column) = match before.rsplit_once('\n') {
+        Some((lines, last)) => (lines.matches('\n').count() + 2, last.chars().count() + 1),
+        None => (1, before.chars().count() + 1),
+    };
+    format!("line {line}, column {column}: {message}")
 }
 
 impl InputEntry {

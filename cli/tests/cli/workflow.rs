@@ -90,3 +90,32 @@ fn a_run_that_waits_is_killed_by_its_id() {
     assert!(text(&workflow(at, &["list"]).stdout).starts_with("k cancelled"));
     assert_eq!(workflow(at, &["resume", "k", "--local"]).status.code(), Some(2));
 }
+
+#[test]
+fn what_is_wrong_with_a_file_is_said_on_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    let stage = "name = \"review\"\n\n[[stage]]\nname = \"draft\"\n";
+    for (file, said) in [
+        // The table that lacks it begins on the third line.
+        (stage.to_owned(), "line 3, column 1: missing field `prompt`"),
+        (format!("{stage}pompt = 1\n"), "line 5, column 1: unknown field `pompt`, expected one of"),
+        (format!("{stage}prompt = \"ümlaut\" x\n"), "line 5, column 19: "),
+        (format!("{stage}prompt = 4"), "line 5, column 10: invalid type: integer `4`, expected a"),
+        ("= 1".to_owned(), "line 1, column 1: "),
+    ] {
+        std::fs::write(at.join("r.toml"), file).unwrap();
+        let wrong = workflow(at, &["run", "r.toml", "--local"]);
+        assert_eq!(wrong.status.code(), Some(2));
+        let stderr = text(&wrong.stderr);
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(
+            stderr.contains(&format!("r.toml: the workflow's definition is wrong: {said}")),
+            "{stderr}"
+        );
+        assert!(
+            stderr.chars().all(|c| c == '\n' || !(c.is_control() || c == '\u{fffd}')),
+            "{stderr}"
+        );
+    }
+}
