@@ -46,6 +46,32 @@ pub enum NetworkFault {
     Stalled,
 }
 
+impl NetworkFault {
+    /// A stable name in snake case, without the code inside: for logs and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Proxy => "proxy",
+            Self::Tls => "tls",
+            Self::Alpn => "alpn",
+            Self::Refused => "refused",
+            Self::Reset(_) => "reset",
+            Self::GoAway(_) => "goaway",
+            Self::Cut => "cut",
+            Self::Stalled => "stalled",
+        }
+    }
+
+    /// The HTTP/2 code that came with it.
+    pub const fn http2_code(self) -> Option<u32> {
+        match self {
+            Self::Reset(code) | Self::GoAway(code) => Some(code),
+            _ => None,
+        }
+    }
+}
+
 /// What a caller can match on. New kinds may come; match with a wildcard arm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

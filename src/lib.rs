@@ -116,6 +116,7 @@ pub mod models;
 pub mod proto;
 #[cfg(feature = "client")]
 pub mod provider;
+pub mod recording;
 pub mod redact;
 #[cfg(feature = "net")]
 pub mod rpc;

@@ -10,6 +10,7 @@ use agentwire::transport::{Client, Endpoint, Roots};
 use crate::account::{self, Place, Way};
 use crate::failure::Failure;
 use crate::output::Look;
+use crate::record::Recording;
 use crate::token;
 
 /// The arguments that say it.
@@ -42,6 +43,17 @@ pub(crate) struct Connected {
     pub(crate) account: String,
     /// The server of `--local`. Dropping it ends it, so it lives as long as the client is used.
     pub(crate) server: Option<Server>,
+    /// What writes down the client's runs.
+    pub(crate) recording: Option<Recording>,
+}
+
+impl Connected {
+    /// Says what there is to say when all runs are over.
+    pub(crate) fn end(&self, look: Look) {
+        if let Some(recording) = &self.recording {
+            recording.end(look);
+        }
+    }
 }
 
 impl Target {
@@ -56,7 +68,12 @@ impl Target {
                 .roots(Roots::OnlyAdded)
                 .ca_pem(certificate)
                 .build()?;
-            return Ok(Connected { client, account: "local".to_owned(), server: Some(server) });
+            return Ok(Connected {
+                client,
+                account: "local".to_owned(),
+                server: Some(server),
+                recording: None,
+            });
         }
         let mut builder = Client::builder().allow_cleartext(self.allow_cleartext);
         if let Some(url) = account::endpoint(self.place.endpoint.as_deref())? {
@@ -65,7 +82,8 @@ impl Target {
         if let Some(file) = &self.tls_ca {
             builder = builder.ca_file(file);
         }
-        let connected = |client, account| Connected { client, account, server: None };
+        let connected =
+            |client, account| Connected { client, account, server: None, recording: None };
         if let Some(token) = token::find(self.token_file.as_deref(), look)? {
             // The subject outlives the token; of a token without one the cache keeps a digest.
             let subject = Claims::of(token.expose()).subject;

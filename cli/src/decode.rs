@@ -1,7 +1,9 @@
 //! `decode`: a captured stream as JSON lines.
 
+mod recorded;
+
 use std::ffi::OsString;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufRead as _, BufReader, BufWriter, Write};
 
 use agentwire::Error;
 use agentwire::connect::Limits;
@@ -19,18 +21,20 @@ const CHUNK: usize = 64 << 10;
 ///
 /// Each line has the envelope's offset, flags and length, and its message by the names of the
 /// schema; unknown fields are kept under their numbers. A damaged stream prints what came before
-/// the damage, then an error with the byte offset; the exit code is then 1.
+/// the damage, then an error with the byte offset; the exit code is then 1. A recording of
+/// `chat --record` is known by its first line: both sides are printed in the order in which they
+/// spoke, with what else happened (docs/CLI.md).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   agentwire decode --from server capture.bin | jq -r '.message.interaction_update.text_delta.text // empty'")]
 pub(crate) struct Args {
-    /// The captured bytes; `-` is stdin
+    /// The captured bytes, or a recording; `-` is stdin
     #[arg(value_name = "FILE|-", default_value = "-")]
     file: OsString,
 
-    /// Which side sent them
+    /// Which side sent them; of a recording: this side's envelopes alone
     #[arg(long, value_name = "SIDE")]
-    from: Side,
+    from: Option<Side>,
 }
 
 /// Who sent the bytes of one direction of a stream.
@@ -53,17 +57,29 @@ impl From<Side> for agentwire::inspect::Side {
 
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let source = Source::from(args.file);
-    let mut input = source.open()?;
-    let mut lines = Lines::new(Stream::new(args.from.into(), Limits::default()), io::stdout());
-    let mut chunk = vec![0; CHUNK];
+    let mut input = BufReader::with_capacity(CHUNK, source.open()?);
+    let failed = |error| Failure::usage(format!("cannot read {source}: {error}"));
+    // No envelope begins like that: the bit is reserved.
+    if input.fill_buf().map_err(failed)?.first() == Some(&b'{') {
+        return recorded::print(&source, input, args.from);
+    }
+    let Some(side) = args.from else {
+        return Err(Failure::usage(
+            "say with --from which side sent these bytes: server or client",
+        ));
+    };
+    let mut lines = Lines::new(Stream::new(side.into(), Limits::default()), io::stdout());
     loop {
-        let read = match input.read(&mut chunk) {
-            Ok(0) => return lines.finish(),
-            Ok(read) => read,
+        let read = match input.fill_buf() {
+            Ok([]) => return lines.finish(),
+            Ok(bytes) => {
+                lines.feed(bytes)?;
+                bytes.len()
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(Failure::usage(format!("cannot read {source}: {error}"))),
+            Err(error) => return Err(failed(error)),
         };
-        lines.feed(chunk.get(..read).unwrap_or_default())?;
+        input.consume(read);
     }
 }
 

@@ -15,6 +15,8 @@ mod input;
 mod interrupt;
 mod models;
 mod output;
+mod record;
+mod replay;
 mod runtime;
 mod serve;
 mod token;
@@ -54,6 +56,7 @@ enum Command {
     Sessions(agent::SessionsArgs),
     Serve(serve::Args),
     Decode(decode::Args),
+    Replay(replay::Args),
     Encode(Box<encode::Args>),
     Workflow(Box<workflow::Args>),
     Completions(completions::Args),
@@ -78,6 +81,7 @@ fn run(command: Command) -> (Report, Result<(), Failure>) {
         Command::Sessions(args) => (Report::Text, agent::sessions(&args)),
         Command::Serve(args) => (Report::Text, serve::run(&args)),
         Command::Decode(args) => (Report::Text, decode::run(args)),
+        Command::Replay(args) => (args.report(), replay::run(args)),
         Command::Encode(args) => (Report::Text, encode::run(&args)),
         Command::Workflow(args) => (args.report(), workflow::run(&args)),
         Command::Completions(args) => (Report::Text, completions::run(&args)),

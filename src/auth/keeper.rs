@@ -142,6 +142,41 @@ mod tests {
         assert_eq!(keeper.after(Ok(()), Some(&first), 6).unwrap().expose(), "second");
     }
 
+    /// The clock is read again for each call: a jump costs a refresh at most, and never a token that
+    /// the service takes.
+    #[test]
+    fn m68_a_clock_that_jumps_costs_a_refresh_at_most() {
+        const HOUR_MS: u64 = 3_600_000;
+        let start = 20 * 365 * DAY_MS;
+        let exp = (start + DAY_MS) / 1_000;
+        let tokens = || Tokens::new(jwt(&format!(r#"{{"exp":{exp}}}"#)), "r-1", start);
+        let ten_years = 10 * 365 * DAY_MS;
+        // Back by any time: it has not ended, so it is used.
+        for now in [start - HOUR_MS, start - ten_years, 0] {
+            assert!(uses(&Keeper::new(tokens()).want(None, now)).is_some(), "{now}");
+        }
+        // Forward within its life it is used, beyond it there is a refresh, and no other answer.
+        assert!(uses(&Keeper::new(tokens()).want(None, start + HOUR_MS)).is_some());
+        let mut keeper = Keeper::new(tokens());
+        assert!(matches!(keeper.want(None, start + ten_years), Want::Refresh));
+        // The refresh fails there, and the clock comes back: the token is as good as before.
+        let cut = Error::network(NetworkFault::Cut, "cut");
+        keeper.refreshed(Err(cut), start + ten_years);
+        assert!(uses(&keeper.want(None, start + HOUR_MS)).is_some());
+        assert!(matches!(keeper.want(None, start + DAY_MS), Want::Refresh));
+        // It works there, and the new token, which ends before it was received, is used and not
+        // refreshed on every call; when the service takes it no longer, that counts.
+        keeper.refreshed(
+            Ok(Tokens::new(jwt(&format!(r#"{{"exp":{exp},"n":2}}"#)), "r-2", start + ten_years)),
+            start + ten_years,
+        );
+        for now in [start + ten_years, start + HOUR_MS] {
+            let second = keeper.tokens().access.clone();
+            assert_eq!(uses(&keeper.want(None, now)), Some(second.expose().as_str()));
+            assert!(matches!(keeper.want(Some(&second), now), Want::Refresh));
+        }
+    }
+
     #[test]
     fn a_sign_in_that_has_ended_stays_ended() {
         let mut keeper = keeper();

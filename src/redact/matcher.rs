@@ -70,6 +70,26 @@ impl Needle {
         self.bytes.len()
     }
 
+    /// The bytes to look for.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Where a match that starts at the start of `bytes` ends, whatever stands around it: in a
+    /// stream of bytes the neighbours of a secret are lengths and tags.
+    pub(super) fn masked(&self, bytes: &[u8]) -> Option<usize> {
+        match bytes.starts_with(&self.bytes) {
+            true => Some(self.bytes.len()),
+            false if self.form == Form::Word => None,
+            false => self.matched_from(0, bytes),
+        }
+    }
+
+    /// What stands in the place of each byte of it: what holds base64 holds it afterwards, too.
+    pub(super) fn filler(&self) -> u8 {
+        if self.form == Form::Base64 { b'A' } else { b'*' }
+    }
+
     /// `text` with every exact occurrence replaced.
     pub(super) fn replace_exact(&self, text: &str) -> String {
         match std::str::from_utf8(&self.bytes) {

@@ -16,6 +16,8 @@
 //! | 8 and more | taken out everywhere, in every form, and as a part cut at either end of the text |
 
 mod bearer;
+#[cfg(any(feature = "client", test))]
+mod mask;
 mod matcher;
 
 use std::borrow::Cow;
@@ -23,6 +25,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::secret::REDACTED;
+#[cfg(any(feature = "client", test))]
+pub(crate) use mask::Mask;
 use matcher::Needle;
 
 /// The longest cleaned text, in UTF-16 units (BEHAVIOUR 7.4).

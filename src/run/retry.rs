@@ -8,8 +8,6 @@ use std::time::Duration;
 
 use crate::error::{Error, Kind, NetworkFault};
 
-/// First delay. 1 s (PROTOCOL 3).
-const FIRST_DELAY_MS: u64 = 1_000;
 /// Longest delay before jitter. 60 s (PROTOCOL 3); also the longest `retry-after` that is obeyed:
 /// a service that asks for more is not worth waiting for.
 const MAX_DELAY_MS: u64 = 60_000;
@@ -24,6 +22,9 @@ pub struct RetryOptions {
     /// is one attempt and its outcome stands (FAULTS); a turn that waited too long for its tools
     /// still goes on.
     pub retries: u32,
+    /// The pause before the first of them; each further one is twice as long, up to a minute, and up
+    /// to a fifth longer by chance. 1 s (PROTOCOL 3).
+    pub first_delay: Duration,
     /// How long nothing at all may come, heartbeats included, while there are retries. 30 s
     /// (PROTOCOL 3); a single attempt waits for [`Options::silence`](super::Options::silence).
     pub silence: Duration,
@@ -35,7 +36,8 @@ pub struct RetryOptions {
 impl Default for RetryOptions {
     fn default() -> Self {
         let silence = Duration::from_secs(30);
-        Self { retries: 10, silence, read_only_tools: BTreeSet::new() }
+        let first_delay = Duration::from_secs(1);
+        Self { retries: 10, first_delay, silence, read_only_tools: BTreeSet::new() }
     }
 }
 
@@ -90,12 +92,14 @@ impl fmt::Debug for RetryBudget {
 pub(super) struct Retry {
     left: u32,
     tried: u32,
+    first_delay_ms: u64,
 }
 
 impl Retry {
     /// So many attempts after the first.
-    pub(super) fn new(retries: u32) -> Self {
-        Self { left: retries, tried: 0 }
+    pub(super) fn new(options: &RetryOptions) -> Self {
+        let first_delay_ms = options.first_delay.as_millis().min(MAX_DELAY_MS.into()) as u64;
+        Self { left: options.retries, tried: 0, first_delay_ms }
     }
 
     /// How often it was tried again so far.
@@ -116,7 +120,7 @@ impl Retry {
         if asked.is_some_and(|asked| asked > Duration::from_millis(MAX_DELAY_MS)) {
             return None;
         }
-        let delay = FIRST_DELAY_MS.saturating_mul(1 << self.tried.min(16)).min(MAX_DELAY_MS);
+        let delay = self.first_delay_ms.saturating_mul(1 << self.tried.min(16)).min(MAX_DELAY_MS);
         let jittered = delay + delay * (random % (JITTER + 1)) / 1_000;
         self.left -= 1;
         self.tried += 1;
@@ -139,13 +143,17 @@ pub(super) fn is_worth_it(error: &Error) -> bool {
 mod tests {
     use super::*;
 
+    fn retries(retries: u32) -> Retry {
+        Retry::new(&RetryOptions { retries, ..RetryOptions::default() })
+    }
+
     fn cut() -> Error {
         Error::network(NetworkFault::Cut, "cut")
     }
 
     #[test]
     fn delays_double_to_a_minute_with_up_to_a_fifth_on_top() {
-        let mut retry = Retry::new(8);
+        let mut retry = retries(8);
         let delays: Vec<_> = (0..9).map(|_| retry.after(&cut(), 0)).collect();
         let secs = |s| Some(Duration::from_secs(s));
         assert_eq!(
@@ -153,8 +161,15 @@ mod tests {
             [secs(1), secs(2), secs(4), secs(8), secs(16), secs(32), secs(60), secs(60), None]
         );
         assert_eq!(retry.tried(), 8);
-        assert_eq!(Retry::new(1).after(&cut(), 200), Some(Duration::from_millis(1_200)));
-        assert_eq!(Retry::new(1).after(&cut(), 201), secs(1));
+        assert_eq!(retries(1).after(&cut(), 200), Some(Duration::from_millis(1_200)));
+        assert_eq!(retries(1).after(&cut(), 201), secs(1));
+        let first_delay = Duration::from_millis(3);
+        let mut quick = Retry::new(&RetryOptions { first_delay, ..RetryOptions::default() });
+        let delays: Vec<_> = (0..3).filter_map(|_| quick.after(&cut(), 0)).collect();
+        assert_eq!(delays, [3, 6, 12].map(Duration::from_millis));
+        let first_delay = Duration::MAX;
+        let mut slow = Retry::new(&RetryOptions { first_delay, ..RetryOptions::default() });
+        assert_eq!(slow.after(&cut(), 0), secs(60));
     }
 
     #[test]
@@ -172,7 +187,7 @@ mod tests {
             (Error::new(Kind::DeadlineExceeded, "too long"), false),
         ];
         for (error, again) in cases {
-            let delay = Retry::new(1).after(&error, 0);
+            let delay = retries(1).after(&error, 0);
             assert_eq!(delay.is_some(), again, "{error}");
         }
     }
@@ -183,8 +198,8 @@ mod tests {
             let retry_after = Some(Duration::from_secs(secs));
             Error::new(Kind::RateLimited { retry_after }, "slow down").with_http_status(429)
         };
-        assert_eq!(Retry::new(1).after(&asked(7), 0), Some(Duration::from_secs(7)));
-        assert_eq!(Retry::new(1).after(&asked(61), 0), None);
+        assert_eq!(retries(1).after(&asked(7), 0), Some(Duration::from_secs(7)));
+        assert_eq!(retries(1).after(&asked(61), 0), None);
     }
 
     #[test]

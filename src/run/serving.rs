@@ -109,6 +109,13 @@ impl Core {
         self.start_waiting(now);
     }
 
+    /// The question is open no more, and nothing is left to say.
+    pub(super) fn served_elsewhere(&mut self, key: ServeKey, now: Instant) {
+        if !self.is_over() && self.serves.remove(key).is_some() {
+            self.start_waiting(now);
+        }
+    }
+
     fn conclude_served(&mut self, served: &Served, result: ServeResult) {
         match (&served.asked, result) {
             (Asked::Exec { call, name, shell: None, .. }, ServeResult::Reply(reply))

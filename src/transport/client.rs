@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::header::{HeaderMap, HeaderValue};
 use http::{Method, Request, Version};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::auth::TokenSource;
 use crate::codec::{History, Model, RunRequest};
@@ -15,6 +16,7 @@ use crate::conversation::{Conversation, ConversationStore};
 use crate::error::{Error, Result};
 use crate::exec::{Ask, ExecHandler};
 use crate::ids::{IdSource, RandomIds};
+use crate::recording::Recorder;
 use crate::redact::Redactor;
 use crate::rpc::http2::Http2Config;
 use crate::run::{Options, RetryBudget, Turn};
@@ -26,7 +28,9 @@ use super::endpoint::Endpoint;
 use super::headers::{CallShape, Headers};
 use super::pool::Pool;
 use super::prewarm::Prewarm;
-use super::run::{BatchLimits, Handlers, Host, Keeper, Mailbox, Router, Run, Task, TaskLimits};
+use super::run::{
+    BatchLimits, Beside, Handlers, Host, Keeper, Mailbox, Router, Run, Tap, Task, TaskLimits,
+};
 
 pub(super) const RUN: &str = "/agent.v1.AgentService/Run";
 
@@ -54,6 +58,7 @@ pub(super) const RUN: &str = "/agent.v1.AgentService/Run";
 pub struct Client {
     shared: Arc<Shared>,
     access: Arc<Access>,
+    recorder: Option<Arc<dyn Recorder>>,
 }
 
 /// What does not depend on the account.
@@ -96,7 +101,7 @@ impl Client {
     }
 
     pub(super) fn new(shared: Shared, access: Access) -> Self {
-        Self { shared: Arc::new(shared), access: Arc::new(access) }
+        Self { shared: Arc::new(shared), access: Arc::new(access), recorder: None }
     }
 
     /// The same client, connections included, with another token: after a refresh. Runs that are
@@ -117,7 +122,14 @@ impl Client {
     }
 
     fn with_access(&self, access: Access) -> Self {
-        Self { shared: Arc::clone(&self.shared), access: Arc::new(access) }
+        Self { access: Arc::new(access), ..self.clone() }
+    }
+
+    /// The same client, connections included, of which each run is written down; see
+    /// [`recording`](crate::recording).
+    #[must_use]
+    pub fn recorded(&self, recorder: Arc<dyn Recorder>) -> Self {
+        Self { recorder: Some(recorder), ..self.clone() }
     }
 
     /// Where runs go.
@@ -194,6 +206,8 @@ impl Client {
         let now = Instant::now().into_std();
         let budget = self.shared.retries.clone();
         let ids = Box::new(RandomIds);
+        let recorder = self.recorder.clone();
+        let tap = Tap::new(recorder, &request_id, &options, renewable, redactor.clone(), now);
         let turn = Turn::new(request, conversation, options, budget, redactor, ids, now)
             .map_err(|refused| StartError::new(refused.0, refused.1))?
             .renewable(renewable);
@@ -201,8 +215,10 @@ impl Client {
         let (opening, keeper) = (router.open_with(checkout), Keeper::new(store));
         let mailbox = Arc::new(Mailbox::default());
         let (handlers, limits) = (Handlers::new(host), self.shared.limits);
-        let task = Task::new(Arc::clone(&mailbox), limits, turn, router, opening, handlers, keeper);
-        tokio::spawn(task);
+        let span = tap.span();
+        let beside = Beside { handlers, keeper, tap };
+        let task = Task::new(Arc::clone(&mailbox), limits, turn, router, opening, beside);
+        tokio::spawn(task.instrument(span));
         Ok(Run::new(mailbox, request_id))
     }
 

@@ -82,6 +82,7 @@ pub(super) async fn agent(args: &Args, prompt: Option<Message>, look: Look) -> R
     // The session's file is released, and the service told, before the program ends.
     let _ended = running.finish().await;
     known.close().await;
+    connected.end(look);
     match (trouble, outcome) {
         (Some(failure), _) => Err(failure),
         (None, Some(outcome)) => code(&outcome, interrupted),

@@ -16,6 +16,7 @@ use crate::connect::{Connected, Target};
 use crate::failure::{Failure, Report};
 use crate::models::{Known, Named};
 use crate::output::Look;
+use crate::record::RecordArgs;
 
 /// Stream a model's answer to stdout.
 ///
@@ -94,6 +95,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(super) trace: Option<PathBuf>,
 
+    #[command(flatten)]
+    pub(super) record: RecordArgs,
+
     /// Print one JSON object a line (docs/CLI.md)
     #[arg(long)]
     json: bool,
@@ -114,9 +118,15 @@ impl Args {
         &self.model
     }
 
-    /// A client, or a server of its own.
+    /// A client, or a server of its own; its runs are recorded where that is wanted.
     pub(crate) async fn connect(&self, look: Look) -> Result<Connected, Failure> {
-        self.target.connect(look, drive::script(self)).await
+        let recording = self.record.begin()?;
+        let mut connected = self.target.connect(look, drive::script(self)).await?;
+        if let Some(recording) = recording {
+            connected.client = recording.of(&connected.client);
+            connected.recording = Some(recording);
+        }
+        Ok(connected)
     }
 
     /// The model that is named, as it goes out.

@@ -45,6 +45,7 @@ pub(super) async fn chat(args: &Args, context: Context, look: Look) -> Result<()
     let chat = Chat { run, printer, interrupt, interrupted: false, rounds: 0 };
     let result = chat.print_all().await;
     known.close().await;
+    connected.end(look);
     result
 }
 

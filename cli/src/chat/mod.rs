@@ -16,6 +16,7 @@ pub(crate) use args::Args;
 #[cfg(unix)]
 pub(crate) use args::access;
 pub(crate) use line::put_error;
+pub(crate) use print::Printer;
 pub(crate) use request::{prompt, read_context, system};
 pub(crate) use words::notice as notice_words;
 #[cfg(unix)]

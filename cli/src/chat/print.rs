@@ -13,7 +13,7 @@ use crate::output::{self, LINE_OPEN, Look};
 ///
 /// In text the answer goes to stdout and nothing else does: thinking, tool calls, notices and the
 /// token count are remarks on stderr. In JSON everything is a line on stdout.
-pub(super) struct Printer<W: Write = io::Stdout> {
+pub(crate) struct Printer<W: Write = io::Stdout> {
     stdout: W,
     pending: Vec<u8>,
     report: Report,
@@ -26,7 +26,7 @@ pub(super) struct Printer<W: Write = io::Stdout> {
 }
 
 impl Printer {
-    pub(super) fn new(report: Report, show_thinking: bool, look: Look) -> Self {
+    pub(crate) fn new(report: Report, show_thinking: bool, look: Look) -> Self {
         Self::to(io::stdout(), report, show_thinking, look)
     }
 }
@@ -45,7 +45,7 @@ impl<W: Write> Printer<W> {
     }
 
     /// Takes in one event; [`Printer::flush`] makes it visible.
-    pub(super) fn event(&mut self, event: &EventRef<'_>) -> Result<(), Failure> {
+    pub(crate) fn event(&mut self, event: &EventRef<'_>) -> Result<(), Failure> {
         if self.report == Report::Json {
             line::put_event(&mut self.pending, event);
             return Ok(());
@@ -139,7 +139,7 @@ impl<W: Write> Printer<W> {
     }
 
     /// Ends the answer with a line feed if it has none, and writes the rest.
-    pub(super) fn finish(&mut self) -> Result<(), Failure> {
+    pub(crate) fn finish(&mut self) -> Result<(), Failure> {
         if self.report == Report::Text {
             self.end_thinking();
             if !std::mem::replace(&mut self.at_line_start, true) {

@@ -5,6 +5,7 @@ mod account;
 mod agent;
 mod chat;
 mod models;
+mod recording;
 mod streams;
 mod support;
 mod usage;

@@ -121,7 +121,7 @@ impl Turn {
         let mut turn = Self {
             phase: Phase::Waiting(now),
             given,
-            retry: Retry::new(options.retry.retries),
+            retry: Retry::new(&options.retry),
             deadline: options.deadline.and_then(|deadline| now.checked_add(deadline)),
             request,
             options,
@@ -256,6 +256,15 @@ impl Turn {
         self.ledger.served(key, matches!(result, ServeResult::Refused(_)));
         if let Some(session) = self.session() {
             session.handle_served(key, result, now);
+        }
+    }
+
+    /// Somebody else served the question of this key and said so to the service: nothing is
+    /// written, and it is open no more. What a recording says of a handler.
+    pub(crate) fn handle_served_elsewhere(&mut self, key: ServeKey, now: Instant) {
+        self.ledger.served(key, false);
+        if let Some(session) = self.session() {
+            session.core.served_elsewhere(key, now);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Tasks of those who serve execs and answer queries: started, reported and stopped as the session
 //! says.
+#![allow(clippy::disallowed_methods, reason = "a driver: it may look at the clock")]
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
@@ -7,15 +8,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
+use tracing::Instrument as _;
 
 use crate::exec::{self, Ask, Dispatch, Effects, ExecCall, ExecHandler, Refusal, ShellSink};
 use crate::proto::exec_server_message::Message as Case;
 use crate::proto::interaction_query::Query;
 use crate::proto::{ShellArgs, shell_stream};
 use crate::run::{ServeKey, ServeResult, ServeTask, Serves, Work};
+
+use super::span;
 
 /// Reports that may wait for the run's task: a shell that prints faster than they are taken waits.
 const REPORTS: usize = 16;
@@ -80,11 +85,18 @@ impl Handlers {
         *self = Self::new(std::mem::take(&mut self.host));
     }
 
+    /// What an exec does to the world, in the handler's words.
+    pub(crate) fn effects(&self, case: &Case) -> Effects {
+        self.host.effects(case)
+    }
+
     /// Gives `task` to the handler.
     pub(crate) fn start(&mut self, task: ServeTask) {
         let ServeTask { key, work } = task;
+        let span = span::of_work(&work);
         let (host, report) = (self.host.clone(), self.report.clone());
-        let task = self.tasks.spawn(async move {
+        let serving = async move {
+            let begun = Instant::now();
             // Reported like any other result: the end of a task alone would be seen at the next
             // occasion only.
             let mut serving = pin!(serve(host, work, key, &report));
@@ -93,9 +105,11 @@ impl Handlers {
                     .unwrap_or(Poll::Ready(ServeResult::Failed))
             })
             .await;
+            span::served(&result, begun);
             // Refused only when the run is over.
             let _ = report.send(Report::Done(key, result)).await;
-        });
+        };
+        let task = self.tasks.spawn(serving.instrument(span));
         self.running.insert(key, task);
     }
 
@@ -103,6 +117,7 @@ impl Handlers {
     pub(crate) fn stop(&mut self, key: ServeKey) {
         if let Some(task) = self.running.remove(&key) {
             task.abort();
+            tracing::debug!("a question is called off");
         }
     }
 

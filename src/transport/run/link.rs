@@ -13,6 +13,7 @@ use http::Request;
 use http::header::AUTHORIZATION;
 use http::response::Parts;
 
+use super::tap::Tap;
 use crate::error::{Error, Result};
 use crate::redact::Redactor;
 use crate::rpc::http2::{BodyReceiver, BodySender, Lost, OpenStream, SendError};
@@ -191,12 +192,22 @@ impl Link {
     }
 
     /// Gives the turn what has come; says how many bytes of the body that was.
-    pub(crate) fn read(&mut self, turn: &mut Turn, cx: &mut Context<'_>, now: Instant) -> usize {
+    pub(crate) fn read(
+        &mut self,
+        turn: &mut Turn,
+        tap: &mut Tap,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> usize {
         if !self.head_seen {
             match self.body.poll_head(cx) {
                 Poll::Pending => return 0,
-                Poll::Ready(Ok(parts)) => turn.handle_head(head(&parts), now),
-                Poll::Ready(Err(lost)) => self.lose(turn, lost, now),
+                Poll::Ready(Ok(parts)) => {
+                    let head = head(&parts);
+                    tap.head(&head, now);
+                    turn.handle_head(head, now);
+                }
+                Poll::Ready(Err(lost)) => self.lose(turn, tap, lost, now),
             }
             self.head_seen = true;
         }
@@ -206,11 +217,13 @@ impl Link {
                 Poll::Pending => break,
                 Poll::Ready(Some(Ok(chunk))) => {
                     came += chunk.len();
+                    tap.server(&chunk, now);
                     turn.handle_body(chunk, now);
                 }
-                Poll::Ready(Some(Err(lost))) => self.lose(turn, lost, now),
+                Poll::Ready(Some(Err(lost))) => self.lose(turn, tap, lost, now),
                 Poll::Ready(None) => {
                     self.body_ended = true;
+                    tap.end(now);
                     turn.handle_end(now);
                 }
             }
@@ -218,9 +231,11 @@ impl Link {
         came
     }
 
-    fn lose(&mut self, turn: &mut Turn, lost: Lost, now: Instant) {
+    fn lose(&mut self, turn: &mut Turn, tap: &mut Tap, lost: Lost, now: Instant) {
         self.body_ended = true;
-        turn.handle_lost(cleaned(lost, &self.redactor), now);
+        let error = cleaned(lost, &self.redactor);
+        tap.lost(&error, now);
+        turn.handle_lost(error, now);
     }
 
     /// Opens the peer's window by so many bytes.

@@ -5,6 +5,8 @@ mod handlers;
 mod keeper;
 mod link;
 mod mailbox;
+mod span;
+mod tap;
 mod task;
 
 use std::future::poll_fn;
@@ -29,7 +31,8 @@ pub(crate) use handlers::{Handlers, Host};
 pub(crate) use keeper::Keeper;
 pub(crate) use link::Router;
 pub(crate) use mailbox::Mailbox;
-pub(crate) use task::{Task, TaskLimits};
+pub(crate) use tap::Tap;
+pub(crate) use task::{Beside, Task, TaskLimits};
 
 /// One run that is under way.
 ///

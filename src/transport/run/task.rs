@@ -12,13 +12,15 @@ use bytes::Bytes;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::error::{Blame, Error, Kind};
-use crate::run::{Event, EventRef, FLUSH_LIMIT, Flow, Output, Polled, Turn};
+use crate::exec::Effects;
+use crate::run::{Event, EventRef, FLUSH_LIMIT, Flow, Output, Polled, ServeTask, Turn, Work};
 
 use super::batch::{Batch, BatchLimits};
 use super::handlers::{Handlers, Report};
 use super::keeper::Keeper;
 use super::link::{Link, NotOpened, Opening, Router};
 use super::mailbox::{Command, Mailbox};
+use super::tap::Tap;
 
 /// Drives one run; a future to be spawned. Dropped early (the runtime shuts down), it tells the
 /// consumer so: nobody hangs (FAULTS M77b).
@@ -46,6 +48,8 @@ struct Io {
     /// What the turn wants written, until the stream has room.
     outgoing: VecDeque<Bytes>,
     handlers: Handlers,
+    /// Who writes down what goes over the wire.
+    tap: Tap,
     /// Events about to be published; empty between rounds.
     filling: Batch,
     /// As many events wait as may: nothing is decoded, so that bytes wait in the turn, which
@@ -114,6 +118,13 @@ struct Credit {
     held: bool,
 }
 
+/// What goes on beside the streams of a run.
+pub(crate) struct Beside {
+    pub(crate) handlers: Handlers,
+    pub(crate) keeper: Keeper,
+    pub(crate) tap: Tap,
+}
+
 /// Limits of a run's task.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TaskLimits {
@@ -132,11 +143,14 @@ impl Task {
         turn: Turn,
         router: Router,
         opening: Opening,
-        handlers: Handlers,
-        keeper: Keeper,
+        beside: Beside,
     ) -> Self {
+        let Beside { handlers, keeper, mut tap } = beside;
         // A turn that first waits for answers asks for its stream later.
         let way = if turn.is_under_way() { Way::Opening(opening) } else { Way::Gone };
+        if turn.is_under_way() {
+            tap.open(Instant::now().into_std());
+        }
         let io = Io {
             mailbox,
             limits: limits.batch,
@@ -149,6 +163,7 @@ impl Task {
             keeper,
             outgoing: VecDeque::new(),
             handlers,
+            tap,
             filling: Batch::default(),
             full: false,
             credit: Credit::default(),
@@ -242,6 +257,9 @@ impl Io {
             self.keeper.keep_as_last(|| turn.snapshot());
         }
         if wishes.cancel || wishes.gone {
+            if !turn.is_over() {
+                self.tap.cancel(now);
+            }
             turn.cancel(now);
         }
         // Commands are taken one at a time, and only when those before have left this queue: memory
@@ -252,12 +270,15 @@ impl Io {
         if let Poll::Ready(report) = self.handlers.poll(cx) {
             match report {
                 Report::Shell(key, event) => turn.handle_shell_event(key, event),
-                Report::Done(key, result) => turn.handle_served(key, result, now),
+                Report::Done(key, result) => {
+                    self.tap.served(key, &result, now);
+                    turn.handle_served(key, result, now);
+                }
             }
             return true;
         }
         let Some(command) = self.mailbox.take_command() else { return false };
-        obey(turn, command, now);
+        obey(turn, command, &mut self.tap, now);
         true
     }
 
@@ -274,14 +295,21 @@ impl Io {
                 Poll::Pending => return,
                 Poll::Ready(Ok((link, credentials))) => {
                     self.way = Way::Open(link);
+                    self.tap.hide(&credentials.redactor, now);
                     turn.handle_renewed(credentials.redactor.clone());
                     self.router.used(credentials);
                 }
                 Poll::Ready(Err(why)) => {
                     self.way = Way::Gone;
                     match why {
-                        NotOpened::Lost(error) => turn.handle_lost(error, now),
-                        NotOpened::NoCredentials(error) => turn.handle_not_renewed(error),
+                        NotOpened::Lost(error) => {
+                            self.tap.lost(&error, now);
+                            turn.handle_lost(error, now);
+                        }
+                        NotOpened::NoCredentials(error) => {
+                            self.tap.no_credentials(now);
+                            turn.handle_not_renewed(error);
+                        }
                     }
                 }
             }
@@ -289,7 +317,7 @@ impl Io {
         if let Way::Open(link) = &mut self.way
             && !self.credit.held
         {
-            let came = link.read(turn, cx, now);
+            let came = link.read(turn, &mut self.tap, cx, now);
             self.credit.in_turn += came;
             self.credit.held = self.credit.stopped && came > 0;
         }
@@ -304,9 +332,12 @@ impl Io {
             self.credit.stopped = true;
             return Polled::Stopped;
         }
-        let (filling, limits) = (&mut self.filling, &self.limits);
+        let (filling, limits, tap) = (&mut self.filling, &self.limits, &self.tap);
         let polled = loop {
             let polled = turn.poll_events(now, |event: EventRef<'_>| {
+                if let EventRef::Other(event) = &event {
+                    tap.event(event);
+                }
                 filling.push(event);
                 if filling.is_full(limits) { Flow::Stop } else { Flow::Continue }
             });
@@ -358,6 +389,7 @@ impl Io {
                     Poll::Pending => return wrote,
                     Poll::Ready(Ok(sent)) => sent,
                     Poll::Ready(Err((sent, error))) => {
+                        self.tap.lost(&error, now);
                         turn.handle_lost(error, now);
                         sent
                     }
@@ -379,12 +411,22 @@ impl Io {
     fn take_outputs(&mut self, turn: &mut Turn) {
         loop {
             match turn.poll_output() {
-                Output::Send(bytes) => self.outgoing.push_back(bytes),
-                Output::Serve(task) => self.handlers.start(task),
+                Output::Send(bytes) => {
+                    self.tap.client(&bytes, Instant::now().into_std());
+                    self.outgoing.push_back(bytes);
+                }
+                Output::Serve(task) => self.serve(task),
                 Output::StopServing(key) => self.handlers.stop(key),
-                Output::HalfClose => self.farewell.finish = true,
-                Output::Reset(reason) => self.farewell.reset = Some(reason.h2_code()),
+                Output::HalfClose => {
+                    self.tap.half_close(Instant::now().into_std());
+                    self.farewell.finish = true;
+                }
+                Output::Reset(reason) => {
+                    self.tap.reset(reason.h2_code(), Instant::now().into_std());
+                    self.farewell.reset = Some(reason.h2_code());
+                }
                 Output::Open => {
+                    self.tap.open(Instant::now().into_std());
                     self.leave_stream();
                     self.way = Way::Opening(self.router.open());
                     self.to_open = true;
@@ -400,6 +442,15 @@ impl Io {
         if self.farewell.finish || self.farewell.reset.is_some() {
             self.leave_stream();
         }
+    }
+
+    fn serve(&mut self, task: ServeTask) {
+        let effects = || match &task.work {
+            Work::Exec { case, .. } => self.handlers.effects(case),
+            Work::Query { .. } => Effects::ReadOnly,
+        };
+        self.tap.serve(task.key, &task.work, effects, Instant::now().into_std());
+        self.handlers.start(task);
     }
 
     /// The attempt on this stream is over: the stream gets its end beside what comes next.
@@ -447,16 +498,24 @@ impl Io {
 }
 
 /// Whether the caller still waits for the reply or not, the command counts.
-fn obey(turn: &mut Turn, command: Command, now: std::time::Instant) {
+fn obey(turn: &mut Turn, command: Command, tap: &mut Tap, now: std::time::Instant) {
     match command {
-        Command::Answer(results, true, reply) => {
-            let _ = reply.send(turn.answer(&results, now));
-        }
-        Command::Answer(results, false, reply) => {
-            let _ = reply.send(turn.answer_some(&results, now));
+        Command::Answer(results, all, reply) => {
+            let answered = match all {
+                true => turn.answer(&results, now),
+                false => turn.answer_some(&results, now),
+            };
+            if answered.is_ok() {
+                tap.answer(&results, now);
+            }
+            let _ = reply.send(answered);
         }
         Command::Say(text, reply) => {
-            let _ = reply.send(turn.say(&text, now));
+            let said = turn.say(&text, now);
+            if said.is_ok() {
+                tap.say(now);
+            }
+            let _ = reply.send(said);
         }
         Command::Act(action, reply) => {
             let _ = reply.send(turn.act(&action, now));
