@@ -1,14 +1,17 @@
-//! The byte path: decode of server messages, splitting of the stream, both together, each beside
-//! plain prost, `BytesMut` and a naive splitter in the same run. `benches/README.md` says how to
+//! The paths without sockets: decode of server messages, splitting of the stream, both together, the
+//! session machine, requests and what goes into them, each beside plain prost, `BytesMut` and a naive splitter in the same run. `benches/README.md` says how to
 //! read it.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod hot;
 mod rivals;
+mod send;
+mod session;
 
 use std::hint::black_box;
 
 use agentwire::codec::RunRequest;
-use agentwire::codec::hot::{self, Incoming};
+use agentwire::codec::hot::{Incoming, decode};
 use agentwire::connect::{Compression, Decoder, Envelope, Limits, Splitter, put_envelope};
 use agentwire::context::{Context, Message};
 use agentwire::conversation::{Conversation, encode_run};
@@ -82,7 +85,7 @@ fn over(bencher: Bencher<'_, '_>, payloads: &[Vec<u8>], decode: impl Fn(&[u8]) -
 
 #[inline(always)]
 fn ours(payload: &[u8]) -> usize {
-    match hot::decode(payload) {
+    match decode(payload) {
         Ok(Incoming::Text(text)) => text.len(),
         _ => 0,
     }
@@ -200,7 +203,7 @@ mod split_and_decode {
             for mut chunk in chunks {
                 while let Some(envelope) = decoder.next(&mut chunk).unwrap() {
                     if let Envelope::Message(payload) = envelope
-                        && let Ok(Incoming::Text(text)) = hot::decode(payload)
+                        && let Ok(Incoming::Text(text)) = decode(payload)
                     {
                         turn.push_str(&text);
                     }
@@ -317,7 +320,7 @@ mod checkpoint {
     #[divan::bench(args = [20, 200, 2000])]
     fn ours(bencher: Bencher<'_, '_>, turns: usize) {
         let payload = payload(turns);
-        bencher.bench_local(|| drop(black_box(hot::decode(black_box(&payload)))));
+        bencher.bench_local(|| drop(black_box(decode(black_box(&payload)))));
     }
 
     #[divan::bench(args = [20, 200, 2000])]

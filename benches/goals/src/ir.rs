@@ -1,13 +1,20 @@
 //! Goal 5: instructions under callgrind, which do not depend on what else the machine does.
+//! `../instructions` runs the same work and fails above its ceilings.
 
 use std::hint::black_box;
 use std::path::Path;
 use std::process::Command;
 
+use agentwire::codec::RunRequest;
+use agentwire::conversation::Conversation;
+
 use crate::table::Table;
-use crate::{data, decode, split};
+use crate::{data, decode, send, split};
 
 const MESSAGES: usize = 10_000;
+
+/// Requests are longer.
+const REQUESTS: usize = 20;
 
 /// The word on the command line that makes this program do nothing but the work to be counted.
 pub const COUNTED: &str = "--counted";
@@ -22,12 +29,24 @@ fn counted_split_and_decode(body: &[u8]) -> u64 {
     split::ours(body, 1_400)
 }
 
+#[inline(never)]
+fn counted_next_turn(next: &RunRequest, known: &mut [Conversation]) -> u64 {
+    known.iter_mut().map(|conversation| send::encode(next, conversation)).sum()
+}
+
 /// What runs under callgrind.
 pub fn work(which: &str) {
     let payloads: Vec<_> = (0..MESSAGES).map(|seed| data::delta(&data::ascii(20, seed))).collect();
     match which {
         "counted_fast_path" => drop(black_box(counted_fast_path(&payloads))),
-        _ => _ = black_box(counted_split_and_decode(&data::stream(&payloads))),
+        "counted_split_and_decode" => {
+            _ = black_box(counted_split_and_decode(&data::stream(&payloads)));
+        }
+        "counted_next_turn" => {
+            let (next, known) = send::next_turn();
+            _ = black_box(counted_next_turn(&next, &mut vec![known; REQUESTS]));
+        }
+        other => panic!("there is nothing to count by the name of {other}"),
     }
 }
 

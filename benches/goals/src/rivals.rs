@@ -9,6 +9,14 @@ pub mod full {
     include!(concat!(env!("OUT_DIR"), "/agent.v1.rs"));
 }
 
+/// The hot messages as buffa generates them.
+#[allow(missing_docs, clippy::all, unused_qualifications)]
+mod generated {
+    include!(concat!(env!("OUT_DIR"), "/buffa.rs"));
+}
+
+pub use generated::bench as buffa;
+
 /// Prost with a schema of nothing but the hot messages: the best case of generated code.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Trimmed {
@@ -44,11 +52,36 @@ struct Tokens {
     tokens: i32,
 }
 
+impl Trimmed {
+    /// Length of the text, if it is one.
+    #[inline(always)]
+    pub fn text_len(self) -> usize {
+        match self.update.and_then(|update| update.case) {
+            Some(Case::Text(delta)) => std::hint::black_box(delta.text).len(),
+            _ => 0,
+        }
+    }
+}
+
 /// Length of the text.
 #[inline(always)]
 pub fn trimmed(payload: impl Buf) -> usize {
-    match Trimmed::decode(payload).map(|message| message.update.and_then(|update| update.case)) {
-        Ok(Some(Case::Text(delta))) => std::hint::black_box(delta.text).len(),
+    Trimmed::decode(payload).map_or(0, Trimmed::text_len)
+}
+
+/// Length of the text, by buffa's borrowed view.
+#[inline(always)]
+pub fn view(payload: &[u8]) -> usize {
+    use ::buffa::MessageView as _;
+    buffa::TrimmedView::decode_view(payload).map_or(0, |message| view_len(&message))
+}
+
+/// Length of the text in one of buffa's views.
+#[inline(always)]
+pub fn view_len(message: &buffa::TrimmedView<'_>) -> usize {
+    use buffa::__buffa::view::oneof::update::Message;
+    match message.update.message {
+        Some(Message::Text(ref delta)) => std::hint::black_box(delta.text).len(),
         _ => 0,
     }
 }
@@ -56,7 +89,7 @@ pub fn trimmed(payload: impl Buf) -> usize {
 /// Length of the text.
 #[inline(always)]
 pub fn full(payload: impl Buf) -> usize {
-    use full::{agent_server_message as server, interaction_update as update};
+    use self::full::{agent_server_message as server, interaction_update as update};
     match full::AgentServerMessage::decode(payload).map(|message| message.message) {
         Ok(Some(server::Message::InteractionUpdate(update))) => match update.message {
             Some(update::Message::TextDelta(delta)) => std::hint::black_box(delta.text).len(),

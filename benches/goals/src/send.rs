@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use agentwire::codec::hot::{self, Incoming};
 use agentwire::codec::image::{self, Place};
-use agentwire::codec::{Naming, RunRequest, ToolContext, reply, value};
+use agentwire::codec::{RunRequest, ToolRules, reply, value};
 use agentwire::connect::put_envelope;
 use agentwire::context::{AssistantPart, Context, Image, Message, Part, Tool, UserContent};
 use agentwire::conversation::{Conversation, encode_run};
@@ -77,6 +77,18 @@ fn prost_context(
     }
 }
 
+/// The same definitions once more, as the run request has them: ours writes both.
+fn prost_tools(context: &full::AgentClientMessage) -> Vec<u8> {
+    use self::full::agent_client_message::Message as Client;
+    use self::full::exec_client_message::Message as Exec;
+    use self::full::request_context_result::Result as Answer;
+    let Some(Client::ExecClientMessage(exec)) = &context.message else { return Vec::new() };
+    let Some(Exec::RequestContextResult(result)) = &exec.message else { return Vec::new() };
+    let Some(Answer::Success(success)) = &result.result else { return Vec::new() };
+    let tools = success.request_context.as_ref().map(|context| context.tools.clone());
+    full::McpTools { mcp_tools: tools.unwrap_or_default() }.encode_to_vec()
+}
+
 fn framed(message: &full::AgentClientMessage) -> u64 {
     let payload = message.encode_to_vec();
     let mut out = Vec::with_capacity(payload.len() + 5);
@@ -92,8 +104,16 @@ fn schema_bytes(tool: &Tool) -> Vec<u8> {
 
 fn tools(table: &mut Table) {
     let tools = tool_list();
-    let naming = Naming::default();
-    let encode = || ToolContext::new(&tools, None, &naming).expect("the tools can be sent");
+    // More than the service takes; the caller says so. The definitions are encoded for the request,
+    // too, as every run does.
+    let rules = ToolRules { schema_bytes: None, ..ToolRules::default() };
+    let context = Context { tools: tools.clone(), ..Context::prompt("go") };
+    let request = RunRequest { tool_rules: rules, ..run(context) };
+    let encode = || {
+        let mut conversation = Conversation::with_id("c");
+        let encoded = encode_run(&request, &mut conversation, &mut CountingIds::hex());
+        encoded.expect("the tools can be sent").tools
+    };
     let encoded = encode();
     let schemas: Vec<_> = tools.iter().map(|tool| schema_bytes(tool)).collect();
     let prebuilt = prost_context(&tools, |at, _| schemas[at].clone());
@@ -107,7 +127,9 @@ fn tools(table: &mut Table) {
         .case("build, encode, copy", || framed(&prost_context(&tools, |at, _| schemas[at].clone())))
         .case("prebuilt", || framed(&prebuilt))
         .case("from JSON", || {
-            framed(&prost_context(&tools, |_, tool| prost_value(&tool.parameters)))
+            let context = prost_context(&tools, |_, tool| prost_value(&tool.parameters));
+            black_box(prost_tools(&context));
+            framed(&context)
         })
         .run();
     let size = reply::request_context(7, "exec-7", &encoded).len() / 1_000;
@@ -117,7 +139,8 @@ fn tools(table: &mut Table) {
     let prebuilt = results.times_faster("ours", "prebuilt");
     table.at_least("15", what("against prost encode of a prebuilt message"), 1.8, prebuilt);
     let from_json = results.times_faster("ours, from JSON", "from JSON");
-    table.at_least("15", what("from JSON schemas against prost"), 8.0, from_json);
+    let both = what("from JSON schemas, for the request and for the answer, against prost");
+    table.at_least("15", both, 8.0, from_json);
     let again = results.times_faster("ours, parts", "build, encode, copy");
     table.at_least("15", what("second use in a session, shared"), 1_000.0, again);
     let calls = results.get("ours").heap.calls as f64;
@@ -195,7 +218,7 @@ fn run(context: Context) -> RunRequest {
     }
 }
 
-fn encode(request: &RunRequest, conversation: &mut Conversation) -> u64 {
+pub fn encode(request: &RunRequest, conversation: &mut Conversation) -> u64 {
     let encoded =
         encode_run(request, conversation, &mut CountingIds::hex()).expect("it can be sent");
     black_box(&encoded.envelope);
@@ -235,20 +258,23 @@ fn reference_request(history: &[(&'static str, String)]) -> u64 {
     1
 }
 
+/// A request for one more turn, and the conversation as the one before left it.
+pub fn next_turn() -> (RunRequest, Conversation) {
+    let mut next = run(history());
+    let mut known = Conversation::with_id("c");
+    encode(&next, &mut known);
+    next.context.push(Message::assistant("done"));
+    next.context.push(Message::user("and now?"));
+    (next, known)
+}
+
 fn request(table: &mut Table) {
     let first = run(history());
     let spoken = texts(&first.context);
-    let mut next = first.clone();
-    let mut conversation = Conversation::with_id("c");
-    encode(&first, &mut conversation);
+    let (next, known) = next_turn();
     // The floor: SHA-256 of as many bytes in as many blobs as the request makes.
-    let blobs = conversation.blobs().len();
-    let blob = vec![0x5a_u8; conversation.blobs().bytes() / blobs];
-    next.context.push(Message::assistant("done"));
-    next.context.push(Message::user("and now?"));
-    // Each round needs the conversation as it was before the turn; the copy is not the work. The
-    // first round repeats nothing, and the next turn is short: it is raced alone.
-    let known = conversation;
+    let blobs = known.blobs().len();
+    let blob = vec![0x5a_u8; known.blobs().bytes() / blobs];
     let results = Race::new(40)
         .case("first", || encode(&first, &mut Conversation::with_id("c")))
         .case("reference", || reference_request(&spoken))
@@ -258,9 +284,12 @@ fn request(table: &mut Table) {
         })
         .run();
     let against = results.times_faster("first", "reference");
-    table.at_least("16", "run request, 1 MB of history, against the reference's way", 2.3, against);
+    let what =
+        "run request, 1 MB of history, against the reference's way, which makes half the blobs";
+    table.at_least("16", what, 2.3, against);
     let floor = results.get("first").time.as_secs_f64() / results.get("sha256").time.as_secs_f64();
     table.at_most("16", "the same, time of SHA-256 over the blobs it makes", 1.10, floor, "x");
+    // Each round needs the conversation as it was before the turn; the copy is not the work.
     let took = least(60, || known.clone(), |mut conversation| encode(&next, &mut conversation));
     let next = results.get("reference").time.as_secs_f64() / took.as_secs_f64();
     table.at_least("16", "next turn against the reference's way", 200.0, next);

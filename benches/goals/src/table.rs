@@ -39,6 +39,11 @@ impl Table {
         self.line(goal, what, format!("≤ {wanted}{unit}"), format!("{found:.3}{unit}"), met);
     }
 
+    /// A number that no goal was set for.
+    pub fn told(&mut self, goal: &'static str, what: impl Into<String>, unit: &str, found: f64) {
+        self.line(goal, what, String::new(), format!("{found:.2}{unit}"), true);
+    }
+
     pub fn line(
         &mut self,
         goal: &'static str,
@@ -49,14 +54,19 @@ impl Table {
     ) {
         let line = Line { goal, what: what.into(), wanted, found, met };
         // One by one, so that a person sees it go on.
-        eprintln!("{:>3}  {}: {} (wanted {})", line.goal, line.what, line.found, line.wanted);
+        let wanted = if line.wanted.is_empty() { "nothing" } else { &line.wanted };
+        eprintln!("{:>3}  {}: {} (wanted {wanted})", line.goal, line.what, line.found);
         self.0.push(line);
     }
 
     pub fn markdown(&self) -> String {
         let mut out = String::from("| goal | what | wanted | found | |\n|---|---|---|---|---|\n");
         for line in &self.0 {
-            let verdict = if line.met { "met" } else { "falls short" };
+            let verdict = match line {
+                Line { met: false, .. } => "falls short",
+                Line { wanted, .. } if wanted.is_empty() => "",
+                _ => "met",
+            };
             let Line { goal, what, wanted, found, .. } = line;
             let _ = writeln!(out, "| {goal} | {what} | {wanted} | {found} | {verdict} |");
         }

@@ -55,6 +55,7 @@ impl Echo {
         self.begin();
     }
 
+    #[inline]
     pub(super) fn hear<'a>(&mut self, text: &'a str) -> Heard<'a> {
         if !self.repeating {
             self.keep(text);
@@ -105,6 +106,7 @@ impl Echo {
         Restart { dropped, instead }
     }
 
+    #[inline]
     fn keep(&mut self, text: &str) {
         // Once something is missing the rest is of no use.
         if self.said.len() == self.bytes && self.bytes + text.len() <= KEPT {

@@ -41,6 +41,7 @@ impl Transcript {
         !self.incomplete
     }
 
+    #[inline]
     pub(super) fn text(&mut self, piece: &str) {
         if self.has_room(piece.len()) {
             match self.open.last_mut() {
@@ -50,6 +51,7 @@ impl Transcript {
         }
     }
 
+    #[inline]
     pub(super) fn thinking(&mut self, piece: &str) {
         if self.has_room(piece.len()) {
             match self.open.last_mut() {
@@ -147,6 +149,7 @@ impl Transcript {
     }
 
     /// Whether so many more bytes are kept; once something is missing nothing is.
+    #[inline]
     fn has_room(&mut self, bytes: usize) -> bool {
         self.bytes = self.bytes.saturating_add(bytes);
         if !self.incomplete && self.bytes > KEPT {

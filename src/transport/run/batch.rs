@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use crate::run::{Event, EventRef};
 
-/// Capacity that an emptied batch keeps, in bytes of text and in events: enough for a lively
-/// model, little enough for a thousand runs.
+/// Capacity that an emptied batch keeps in any case, in bytes of text and of events: enough for a
+/// lively model, little enough for a thousand runs.
 const KEPT: usize = 16 << 10;
 
 /// How much may wait for the consumer.
@@ -38,22 +38,28 @@ pub(crate) struct Batch {
     cold_weight: usize,
     /// How much of `text` has been read.
     read: usize,
+    /// Events since the last time that everything was forgotten.
+    pushed: usize,
 }
 
 impl Batch {
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
+    #[inline]
     pub(crate) fn is_full(&self, limits: &BatchLimits) -> bool {
         self.slots.len() >= limits.events || self.weight() >= limits.bytes
     }
 
     /// Bytes that the events hold, roughly.
+    #[inline]
     pub(crate) fn weight(&self) -> usize {
         self.text.len() + self.cold_weight + self.slots.len() * size_of::<Slot>()
     }
 
+    #[inline]
     pub(crate) fn push(&mut self, event: EventRef<'_>) {
         let slot = match event {
             EventRef::Text(text) => Slot::Text(self.keep(text)),
@@ -66,15 +72,18 @@ impl Batch {
             }
         };
         self.slots.push_back(slot);
+        self.pushed += 1;
     }
 
     /// An envelope's length is 32 bits, so a delta's is.
+    #[inline]
     fn keep(&mut self, text: &str) -> u32 {
         self.text.push_str(text);
         u32::try_from(text.len()).unwrap_or(u32::MAX)
     }
 
     /// Takes the first event out. The text it points to lives until the batch is cleared.
+    #[inline]
     pub(crate) fn next(&mut self) -> Option<EventRef<'_>> {
         Some(match self.slots.pop_front()? {
             Slot::Text(len) => EventRef::Text(self.read(len)),
@@ -84,6 +93,7 @@ impl Batch {
         })
     }
 
+    #[inline]
     fn read(&mut self, len: u32) -> &str {
         let start = self.read;
         self.read = start.saturating_add(len as usize);
@@ -101,16 +111,19 @@ impl Batch {
         self.slots.append(&mut newer.slots);
         self.cold.append(&mut newer.cold);
         self.cold_weight += newer.cold_weight;
+        self.pushed += newer.pushed;
         newer.clear();
     }
 
-    /// Forgets everything, and gives back what a burst had taken.
+    /// Forgets everything. What a burst had taken is given back when the burst is over, one batch
+    /// later: while it goes on, every batch would grow from nothing again.
     pub(crate) fn clear(&mut self) {
+        let (text, slots) = (self.text.len(), std::mem::take(&mut self.pushed));
         self.text.clear();
         self.slots.clear();
         self.cold.clear();
-        self.text.shrink_to(KEPT);
-        self.slots.shrink_to(KEPT / size_of::<Slot>());
+        self.text.shrink_to(text.max(KEPT));
+        self.slots.shrink_to(slots.max(KEPT / size_of::<Slot>()));
         self.cold_weight = 0;
         self.read = 0;
     }
@@ -174,6 +187,23 @@ mod tests {
         assert!(batch.is_full(&limits));
         batch.push(EventRef::Text(&"x".repeat(1 << 20)));
         batch.clear();
+        assert!(batch.is_empty());
+        batch.push(EventRef::Text("the burst is over"));
+        batch.clear();
         assert!(batch.text.capacity() <= KEPT && batch.is_empty());
+    }
+
+    #[test]
+    fn a_burst_grows_a_batch_once() {
+        let mut batch = Batch::default();
+        let mut fill = || {
+            (0..10_000).for_each(|_| batch.push(EventRef::Text("twenty bytes of text")));
+            let held = (batch.text.capacity(), batch.slots.capacity());
+            batch.clear();
+            (held, (batch.text.capacity(), batch.slots.capacity()))
+        };
+        let (first, left) = fill();
+        assert!(left.0 >= 200_000 && left.1 >= 10_000, "{first:?}, then {left:?}");
+        assert_eq!(fill().0, left);
     }
 }

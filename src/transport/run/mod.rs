@@ -182,6 +182,7 @@ impl Run {
     }
 }
 
+#[inline]
 fn note_end(ended: &mut Option<Ended>, event: &EventRef<'_>) {
     if let EventRef::Other(Event::Ended(end)) = event {
         *ended = Some(end.clone());
