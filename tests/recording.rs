@@ -84,8 +84,8 @@ impl ExecHandler for OneFile {
 /// What stands in the place of the pause before another attempt: a part of it is random.
 fn without_delays(events: Vec<Event>) -> Vec<Event> {
     let plain = |event| match event {
-        Event::Notice(Notice::Retrying { attempt, .. }) => {
-            Event::Notice(Notice::Retrying { attempt, delay_ms: 0 })
+        Event::Notice(Notice::Retrying { attempt, why, .. }) => {
+            Event::Notice(Notice::Retrying { attempt, delay_ms: 0, why })
         }
         other => other,
     };

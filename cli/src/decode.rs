@@ -142,5 +142,6 @@ fn damage(error: &InspectError, messages: u64) -> Failure {
     if messages > 1 {
         text.push_str(&format!("; {messages} messages are damaged"));
     }
-    Failure::Failed(Error::protocol(text))
+    let hint = "the file was cut or changed; what came before the damage is printed";
+    Failure::Failed(Error::protocol(text).with_hint(hint))
 }

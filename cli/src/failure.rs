@@ -26,6 +26,8 @@ pub(crate) enum Failure {
     Usage(Error),
     /// There is no token.
     NotSignedIn(Error),
+    /// Ctrl-C came before there was a run that could end with it.
+    Interrupted,
     /// It was already said what went wrong; only the exit code is left.
     Said(u8),
     /// Whoever read our output has gone: nothing is left to do, and nobody to tell.
@@ -53,6 +55,7 @@ impl Failure {
         let code = self.exit();
         let error = match self {
             Self::Failed(error) | Self::Usage(error) | Self::NotSignedIn(error) => error,
+            Self::Interrupted => Error::new(Kind::Cancelled, "it was cancelled before it began"),
             Self::Said(_) | Self::ReaderGone => return ExitCode::from(code),
         };
         say(&error, report);
@@ -64,6 +67,7 @@ impl Failure {
             Self::Failed(error) => exit_of(error),
             Self::Usage(_) => exit::USAGE,
             Self::NotSignedIn(_) => exit::NOT_SIGNED_IN,
+            Self::Interrupted => exit::INTERRUPTED,
             Self::Said(code) => *code,
             Self::ReaderGone => 0,
         }

@@ -133,6 +133,8 @@ pub enum Notice {
         attempt: u32,
         /// Milliseconds until then.
         delay_ms: u64,
+        /// What failed, as the error would have said it.
+        why: String,
     },
     /// The service refused the request for a reason that has a remedy; it is asked again at once.
     Repairing {

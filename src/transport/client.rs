@@ -11,6 +11,7 @@ use tracing::Instrument as _;
 
 use crate::auth::TokenSource;
 use crate::codec::{History, Model, RunRequest};
+use crate::connect::Limits;
 use crate::context::{Context, RequestContext, Tool};
 use crate::conversation::{Conversation, ConversationStore};
 use crate::error::{Error, Result};
@@ -277,6 +278,11 @@ impl Client {
 
     pub(super) fn unary_endpoint(&self) -> &Endpoint {
         self.shared.unary.endpoint()
+    }
+
+    /// Sizes of what the service sends.
+    pub(super) fn limits(&self) -> Limits {
+        self.shared.options.limits
     }
 
     pub(super) fn unary_limit(&self) -> Duration {

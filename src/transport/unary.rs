@@ -41,14 +41,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 const LONGEST_ASKED: Duration = Duration::from_secs(60);
 
 impl Client {
-    /// The models that this account may use. Repeated twice at most when the network or the service
+    /// The models that this account may use. The answer is as long at most as a message of a run
+    /// ([`Options::limits`](crate::run::Options::limits) of the client). Repeated twice at most when the network or the service
     /// fails for the moment, within the time limit of a unary call.
     ///
     /// # Errors
     /// [`Kind::ModelNotAvailable`] when there is none, and what the call itself ran into.
     pub async fn usable_models(&self) -> Result<Listing> {
         let request = GetUsableModelsRequest::default().encode_to_vec();
-        let limits = Limits::default();
+        let limits = self.limits();
         let body = self.unary(USABLE_MODELS, request, limits, RETRIES).await?;
         decode_listing(&body, limits, IntakeLimits::default(), &self.redactor())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agentwire::error::{Kind, NetworkFault};
-use agentwire::exec::{ExecCall, ExecHandler, Refusal, Served, ShellSink};
+use agentwire::exec::{Effects, ExecCall, ExecHandler, Refusal, Served, ShellSink};
 use agentwire::proto::agent_client_message::Message as FromClient;
 use agentwire::proto::agent_server_message::Message as FromServer;
 use agentwire::proto::exec_client_control_message::Message as Control;
@@ -225,6 +225,11 @@ impl ExecHandler for Clumsy {
         true
     }
 
+    fn effects(&self, case: &Case) -> Effects {
+        assert!(!matches!(case, Case::WriteArgs(_)), "a handler's own mistake");
+        Effects::Changes
+    }
+
     fn read<'a>(&'a self, _: &'a ExecCall, _: ReadArgs) -> Served<'a, ReadResult> {
         panic!("a handler's own mistake")
     }
@@ -244,6 +249,7 @@ async fn a_handler_that_panics_is_answered_for_at_once() {
         Case::ReadArgs(Box::default()),
         Case::GrepArgs(Box::default()),
         Case::LsArgs(Box::default()),
+        Case::WriteArgs(Box::default()),
     ];
     for case in cases {
         let (client, mut calls) = client();

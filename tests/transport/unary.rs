@@ -10,6 +10,7 @@ use agentwire::proto::{
     GetDefaultModelForCliResponse, GetUsableModelsResponse, ModelDetails, NameAgentRequest,
     NameAgentResponse,
 };
+use agentwire::run::Options;
 use agentwire::server::Script;
 use agentwire::server::serve::Server;
 use agentwire::transport::Client;
@@ -38,6 +39,36 @@ async fn answer(mut call: Call, status: u16, headers: &[(&str, &str)], body: Vec
 }
 
 const PROTO: &[(&str, &str)] = &[("content-type", "application/proto")];
+
+#[tokio::test]
+async fn a_unary_call_has_the_protocols_headers() {
+    let (heads, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let peer = Peer::cleartext(move |call| {
+        heads.send(call.head.headers.clone()).unwrap();
+        answer(call, 200, PROTO, models())
+    })
+    .await;
+    let client = Client::builder().endpoint(peer.url()).token("tok").build().unwrap();
+    client.usable_models().await.unwrap();
+    super::runs::contains(&seen.recv().await.unwrap(), "unary");
+}
+
+/// The longest answer is an option: that of the messages of a run.
+#[tokio::test]
+async fn an_answer_has_a_limit() {
+    let peer = Peer::cleartext(|call| answer(call, 200, PROTO, models())).await;
+    let length = models().len();
+    for (message, fits) in [(length, true), (length - 1, false)] {
+        let mut options = Options::default();
+        options.limits.message = message;
+        let builder = Client::builder().endpoint(peer.url()).token("tok").run_options(options);
+        let listing = builder.build().unwrap().usable_models().await;
+        match listing {
+            Ok(_) => assert!(fits),
+            Err(error) => assert!(!fits && *error.kind() == Kind::LimitExceeded, "{error}"),
+        }
+    }
+}
 
 #[tokio::test]
 async fn models_come_bare_or_in_an_envelope_and_bad_ids_are_dropped() {

@@ -23,7 +23,11 @@ pub(super) async fn agent(args: &Args, prompt: Option<Message>, look: Look) -> R
     let mut interrupt = Interrupt::install()?;
     let session = session(args, prompt.is_none(), look)?;
     let host = chat::workspace(&args.chat, look)?;
-    let connected = args.chat.connect(look).await?;
+    let connected = tokio::select! {
+        biased;
+        () = interrupt.wait() => return Err(Failure::Interrupted),
+        connected = args.chat.connect(look) => connected?,
+    };
     let known = Known::open(&connected, look);
     let mut context = Context::default();
     if let Some(message) = &prompt {
@@ -31,7 +35,7 @@ pub(super) async fn agent(args: &Args, prompt: Option<Message>, look: Look) -> R
     }
     let name = tokio::select! {
         biased;
-        () = interrupt.wait() => return Err(Failure::Said(exit::INTERRUPTED)),
+        () = interrupt.wait() => return Err(Failure::Interrupted),
         name = args.chat.named_model(&known, &context, look) => name?,
     };
     let mut model = Hosted::new(connected.client.clone())

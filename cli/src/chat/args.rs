@@ -67,7 +67,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(super) context: Option<PathBuf>,
 
-    /// Show the model's reasoning (on stderr, or as `thinking` lines with --json)
+    /// Show the model's reasoning on stderr; --json has it in any case, as `thinking` lines
     #[arg(long)]
     pub(super) show_thinking: bool,
 
@@ -136,7 +136,8 @@ impl Args {
         context: &Context,
         look: Look,
     ) -> Result<Model, Failure> {
-        Ok(known.model(&self.model, &self.named, context, look).await?)
+        let patience = self.timeout.unwrap_or(Duration::MAX);
+        Ok(known.model(&self.model, &self.named, context, look, patience).await?)
     }
 
     /// Times and attempts of one run.

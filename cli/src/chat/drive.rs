@@ -1,4 +1,7 @@
 //! One run from its start to its last event: print what comes, refuse tools, pass on Ctrl-C.
+#![allow(clippy::disallowed_methods, reason = "a driver: it may look at the clock")]
+
+use std::time::{Duration, Instant};
 
 use agentwire::Error;
 use agentwire::context::{Context, ToolCall, ToolResult};
@@ -26,16 +29,23 @@ pub(super) async fn chat(args: &Args, context: Context, look: Look) -> Result<()
     }
     let mut interrupt = Interrupt::install()?;
     let host = Host::new(args, look)?;
-    let connected = args.connect(look).await?;
-    let known = Known::open(&connected, look);
-    let model = tokio::select! {
+    let begun = Instant::now();
+    let prepare = async {
+        let connected = args.connect(look).await?;
+        let known = Known::open(&connected, look);
+        let model = args.named_model(&known, &context, look).await?;
+        Ok::<_, Failure>((connected, known, model))
+    };
+    let (connected, known, model) = tokio::select! {
         biased;
-        () = interrupt.wait() => return Err(Failure::Said(exit::INTERRUPTED)),
-        model = args.named_model(&known, &context, look) => model?,
+        () = interrupt.wait() => return Err(Failure::Interrupted),
+        prepared = prepare => prepared?,
     };
     let client = connected.client.clone();
+    // One time for all of it: what the list of models took is the run's no more.
+    let left = || args.timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
     let mut options = args.run_options();
-    options.deadline = args.timeout;
+    options.deadline = left();
     let mut run = client.ask(context).model(model).options(options);
     if let Some(host) = &host {
         run = host.attach(run);
@@ -44,7 +54,8 @@ pub(super) async fn chat(args: &Args, context: Context, look: Look) -> Result<()
     let printer = Printer::new(args.report(), args.show_thinking, look);
     let chat = Chat { run, printer, interrupt, interrupted: false, rounds: 0 };
     let result = chat.print_all().await;
-    known.close().await;
+    // A list that is still under way is worth a second, but none beyond the time that was given.
+    let _given_up = tokio::time::timeout(left().unwrap_or(Duration::MAX), known.close()).await;
     connected.end(look);
     result
 }

@@ -31,9 +31,9 @@ pub(crate) fn notice(notice: &Notice) -> String {
         Notice::LostAfterEnd => {
             "the connection was lost after the turn had ended; the answer is complete".to_owned()
         }
-        Notice::Retrying { attempt, delay_ms } => {
+        Notice::Retrying { attempt, delay_ms, why } => {
             let seconds = *delay_ms as f64 / 1_000.0;
-            format!("the connection failed; attempt {attempt} to go on in {seconds:.1} s")
+            format!("{why}; attempt {attempt} to go on in {seconds:.1} s")
         }
         Notice::Repairing { remedy } => {
             let what = match remedy {
@@ -46,7 +46,7 @@ pub(crate) fn notice(notice: &Notice) -> String {
             format!("the service refused the request; it is asked again: {what}")
         }
         Notice::Parked => {
-            "the connection is gone while tools are at work; the turn goes on when they are done"
+            "the stream is gone while tools are at work; the turn goes on when they are done"
                 .to_owned()
         }
         Notice::Resuming => "the turn goes on over a new connection".to_owned(),

@@ -51,15 +51,18 @@ impl Known {
         Self { provider, account }
     }
 
-    /// The model for a run on `context`. What may surprise is said on stderr.
+    /// The model for a run on `context`, within `patience`: with no list by then it goes out as typed.
+    /// What may surprise is said on stderr.
     pub(crate) async fn model(
         &self,
         name: &str,
         named: &Named,
         context: &Context,
         look: Look,
+        patience: Duration,
     ) -> Result<Model, Error> {
-        let ready = tokio::time::timeout(BEFORE_A_RUN, self.account.ready()).await;
+        let patience = patience.min(BEFORE_A_RUN);
+        let ready = tokio::time::timeout(patience, self.account.ready()).await;
         let roster = ready.unwrap_or_else(|_| self.account.models());
         let choice = roster.resolve(name, named.thinking)?;
         roster.check_images(&choice, context)?;

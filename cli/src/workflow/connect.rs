@@ -3,6 +3,7 @@
 #[cfg(unix)]
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use agentwire::Client;
 use agentwire::server::Script;
@@ -111,7 +112,7 @@ impl Model for Listed {
     fn start(&self, request: ModelRequest) -> Boxed<'_, Result<Box<dyn ModelRun>, StartError>> {
         Box::pin(async move {
             let (named, context) = (Named::default(), &request.context);
-            let name = match self.known.model(&request.model, &named, context, self.look).await {
+            let name = match self.known.model(&request.model, &named, context, self.look, Duration::MAX).await {
                 Ok(name) => name,
                 Err(error) => {
                     let conversation = Box::new(request.conversation);

@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::time::{Duration, Instant};
 
 use crate::support::{Done, agentwire, finish, run, run_with};
 use agentwire::server::Script;
@@ -342,6 +344,55 @@ fn the_timeout_ends_a_silent_run() {
     let service = Service::new("[[rules]]\nsteps = [{ text = \"a\" }, \"silence\"]", None);
     let done = finish(service.chat(&["--json", "--timeout", "0.5", "hi"])).expect(1);
     assert_eq!(last(&done.lines())["kind"], "deadline_exceeded");
+}
+
+/// A service that takes connections and says nothing; the list of models is the first it is asked for.
+fn mute() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    (listener, url)
+}
+
+#[test]
+fn the_timeout_counts_from_the_start() {
+    let (_listener, url) = mute();
+    let mut command = agentwire(["chat", "--json", "--timeout", "0.5", "--endpoint", &url, "hi"]);
+    let begun = Instant::now();
+    let done = finish(command.env("AGENTWIRE_TOKEN", "t").spawn().unwrap()).expect(1);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(last(&done.lines())["kind"], "deadline_exceeded");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_before_the_run_is_said_as_well() {
+    for json in [true, false] {
+        let (listener, url) = mute();
+        let mut command = agentwire(["chat", "--endpoint", &url, "hi"]);
+        if json {
+            command.arg("--json");
+        }
+        let child = command.env("AGENTWIRE_TOKEN", "t").spawn().unwrap();
+        // It is connected, so it waits for its list, and Ctrl-C is listened for.
+        let _connected = listener.accept().unwrap();
+        let pid = child.id().to_string();
+        assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        let done = finish(child).expect(130);
+        match json {
+            true => assert_eq!(last(&done.lines())["kind"], "cancelled"),
+            false => assert!(done.stderr.contains("cancelled"), "{}", done.stderr),
+        }
+    }
+}
+
+#[test]
+fn an_attempt_says_why_it_is_made() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let args = ["chat", "--timeout", "30", "--retries", "1", "--endpoint", &url, "hi"];
+    let done = finish(agentwire(args).env("AGENTWIRE_TOKEN", "t").spawn().unwrap()).expect(1);
+    assert!(done.stderr.contains("refused; attempt 1 to go on"), "{}", done.stderr);
 }
 
 /// A script that says one line and then goes on for ever.

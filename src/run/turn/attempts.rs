@@ -146,7 +146,8 @@ impl Turn {
             return None;
         }
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-        Some((at, Notice::Retrying { attempt: self.retry.tried(), delay_ms }))
+        let why = error.message().to_owned();
+        Some((at, Notice::Retrying { attempt: self.retry.tried(), delay_ms, why }))
     }
 
     fn repair(&mut self, remedy: Remedy, now: Instant) {

@@ -40,21 +40,28 @@ impl Host {
 
 impl Serves for Host {
     fn exec(&self, case: &Case) -> bool {
-        self.execs.as_ref().is_some_and(|handler| unless_it_panics(|| handler.serves(case)))
+        self.execs.as_ref().is_some_and(|handler| {
+            unless_it_panics(false, || handler.serves(case))
+        })
     }
 
     fn effects(&self, case: &Case) -> Effects {
-        self.execs.as_ref().map_or(Effects::Changes, |handler| handler.effects(case))
+        // Who cannot say may have changed something.
+        self.execs.as_ref().map_or(Effects::Changes, |handler| {
+            unless_it_panics(Effects::Changes, || handler.effects(case))
+        })
     }
 
     fn query(&self, query: &Query) -> bool {
-        self.asker.as_ref().is_some_and(|asker| unless_it_panics(|| asker.answers(query)))
+        self.asker.as_ref().is_some_and(|asker| {
+            unless_it_panics(false, || asker.answers(query))
+        })
     }
 }
 
 /// Asked on the run's own task: a panic must cost the question and not the run.
-fn unless_it_panics(decide: impl FnOnce() -> bool) -> bool {
-    catch_unwind(AssertUnwindSafe(decide)).unwrap_or(false)
+fn unless_it_panics<T>(otherwise: T, decide: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(decide)).unwrap_or(otherwise)
 }
 
 /// What a handler's task has to say.

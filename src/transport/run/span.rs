@@ -79,7 +79,7 @@ impl RunSpan {
             Event::Checkpoint(info) => {
                 debug!(parent: &self.span, bytes = info.bytes, used_tokens = info.used_tokens, "checkpoint");
             }
-            Event::Notice(Notice::Retrying { attempt, delay_ms }) => {
+            Event::Notice(Notice::Retrying { attempt, delay_ms, .. }) => {
                 debug!(parent: &self.span, attempt, delay_ms, "another attempt follows");
             }
             Event::Notice(Notice::Parked) => debug!(parent: &self.span, "parked"),
