@@ -112,7 +112,11 @@ impl Model for Listed {
     fn start(&self, request: ModelRequest) -> Boxed<'_, Result<Box<dyn ModelRun>, StartError>> {
         Box::pin(async move {
             let (named, context) = (Named::default(), &request.context);
-            let name = match self.known.model(&request.model, &named, context, self.look, Duration::MAX).await {
+            let name = match self
+                .known
+                .model(&request.model, &named, context, self.look, Duration::MAX)
+                .await
+            {
                 Ok(name) => name,
                 Err(error) => {
                     let conversation = Box::new(request.conversation);

@@ -40,9 +40,7 @@ impl Host {
 
 impl Serves for Host {
     fn exec(&self, case: &Case) -> bool {
-        self.execs.as_ref().is_some_and(|handler| {
-            unless_it_panics(false, || handler.serves(case))
-        })
+        self.execs.as_ref().is_some_and(|handler| unless_it_panics(false, || handler.serves(case)))
     }
 
     fn effects(&self, case: &Case) -> Effects {
@@ -53,9 +51,7 @@ impl Serves for Host {
     }
 
     fn query(&self, query: &Query) -> bool {
-        self.asker.as_ref().is_some_and(|asker| {
-            unless_it_panics(false, || asker.answers(query))
-        })
+        self.asker.as_ref().is_some_and(|asker| unless_it_panics(false, || asker.answers(query)))
     }
 }
 
