@@ -282,7 +282,7 @@ fn an_error_of_the_service_ends_with_one() {
 #[test]
 fn nobody_listens() {
     // Bound and dropped: nothing listens there now.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = format!("http://127.0.0.1:{port}");
     let mut command = agentwire(["chat", "--json", "--retries", "0", "--endpoint", &url, "hi"]);
     let done = finish(command.env("AGENTWIRE_TOKEN", "t").spawn().unwrap()).expect(1);
@@ -354,6 +354,7 @@ fn mute() -> (TcpListener, String) {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "a guard against seconds that the timeout excludes")]
 fn the_timeout_counts_from_the_start() {
     let (_listener, url) = mute();
     let mut command = agentwire(["chat", "--json", "--timeout", "0.5", "--endpoint", &url, "hi"]);
@@ -499,7 +500,7 @@ fn serve_refuses_what_it_cannot_play() {
     let bad = write(folder.path(), "bad.toml", "rulez = 1");
     let done = run(["serve", "--script", bad.to_str().unwrap()]).expect(2);
     assert!(done.stderr.contains("bad.toml"), "{}", done.stderr);
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap().to_string();
     let done = run(["serve", "--cleartext", "--listen", &addr]).expect(1);
     assert!(done.stderr.contains(&addr), "{}", done.stderr);
