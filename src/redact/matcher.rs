@@ -69,7 +69,11 @@ impl Needle {
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
+}
 
+/// For `super::Mask`.
+#[cfg(any(feature = "client", test))]
+impl Needle {
     /// The bytes to look for.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -89,7 +93,9 @@ impl Needle {
     pub(super) fn filler(&self) -> u8 {
         if self.form == Form::Base64 { b'A' } else { b'*' }
     }
+}
 
+impl Needle {
     /// `text` with every exact occurrence replaced.
     pub(super) fn replace_exact(&self, text: &str) -> String {
         match std::str::from_utf8(&self.bytes) {
