@@ -226,6 +226,8 @@ struct Inner {
     details: Vec<Detail>,
     metadata: Vec<(String, String)>,
     http_status: Option<u16>,
+    /// Asking again could do something twice.
+    had_effects: bool,
 }
 
 /// Result with this crate's [`Error`].
@@ -247,6 +249,7 @@ impl Error {
             details: Vec::new(),
             metadata: Vec::new(),
             http_status: None,
+            had_effects: false,
         }))
     }
 
@@ -332,6 +335,13 @@ impl Error {
         self
     }
 
+    /// The same error of a request that may have had effects: see [`Error::is_repeatable`].
+    #[must_use]
+    pub fn with_effects(mut self) -> Self {
+        self.0.had_effects = true;
+        self
+    }
+
     /// The same error of another kind; code and blame stay.
     #[must_use]
     pub fn with_kind(mut self, kind: Kind) -> Self {
@@ -382,10 +392,22 @@ impl Error {
     /// Whether the same request, sent again, may succeed without anybody doing anything.
     ///
     /// True for network faults (stalls included), overload and rate limits; false for a deadline
-    /// that the caller set. It says nothing about whether the first attempt had effects: that is
-    /// the run's business (PROTOCOL 3, retry).
+    /// that the caller set, and for what is not [repeatable](Error::is_repeatable).
     pub fn is_retryable(&self) -> bool {
-        matches!(self.0.kind, Kind::Network(_) | Kind::Overloaded { .. } | Kind::RateLimited { .. })
+        let passes = matches!(
+            self.0.kind,
+            Kind::Network(_) | Kind::Overloaded { .. } | Kind::RateLimited { .. }
+        );
+        passes && self.is_repeatable()
+    }
+
+    /// Whether the same request may be sent again without doing something twice.
+    ///
+    /// False for the error of a run in which a file was written or a command ran, say, and the
+    /// service has not said that it knows of it: whatever the kind, somebody has to look first. It
+    /// says nothing about whether sending it again would help.
+    pub fn is_repeatable(&self) -> bool {
+        !self.0.had_effects
     }
 }
 
@@ -437,6 +459,7 @@ impl fmt::Debug for Error {
             .field("message", &self.0.message)
             .field("hint", &self.hint())
             .field("http_status", &self.0.http_status)
+            .field("repeatable", &self.is_repeatable())
             .field("details", &self.0.details)
             .finish_non_exhaustive()
     }
@@ -488,6 +511,14 @@ mod tests {
             assert_eq!(error.with_hint("closer").hint(), Some("closer"));
         }
         assert_eq!(Error::invalid("x").to_string(), "x (invalid_argument)");
+    }
+
+    #[test]
+    fn what_may_have_had_effects_is_not_sent_again() {
+        let cut = Error::network(NetworkFault::Cut, "cut");
+        assert_eq!((cut.is_retryable(), cut.is_repeatable()), (true, true));
+        let cut = cut.with_effects();
+        assert_eq!((cut.is_retryable(), cut.is_repeatable()), (false, false));
     }
 
     #[test]

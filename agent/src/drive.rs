@@ -4,8 +4,9 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
-use agentwire::context::{Context, ToolCall, ToolResult};
+use agentwire::context::{AssistantPart, Context, Message, ToolCall, ToolResult};
 use agentwire::conversation::Conversation;
 use agentwire::error::{Error, Kind};
 use agentwire::run;
@@ -49,6 +50,8 @@ struct Busy {
     run: Option<Box<dyn ModelRun>>,
     /// The run is for a summary: its conversation is thrown away.
     aside: bool,
+    /// The run's conversation at its last checkpoint, for a run that breaks off.
+    state: Option<Conversation>,
     tools: JoinSet<ToolResult>,
     calls: HashMap<Id, (ToolCall, AbortHandle, CancellationToken)>,
     progress: mpsc::Sender<(String, String)>,
@@ -77,6 +80,7 @@ impl Drive {
         let mut busy = Busy {
             run: None,
             aside: false,
+            state: None,
             tools: JoinSet::new(),
             calls: HashMap::new(),
             progress,
@@ -171,7 +175,7 @@ impl Drive {
                     self.session.conversation.discard();
                 }
                 let conversation = std::mem::take(&mut self.session.conversation);
-                let messages = self.turn.messages().to_vec();
+                let (messages, said) = resumed(&conversation, self.turn.messages());
                 let tools = self.toolbox.declared();
                 let context = Context {
                     system_prompt: self.system.clone(),
@@ -180,6 +184,9 @@ impl Drive {
                     ..Context::default()
                 };
                 self.start(busy, ModelRequest { model, context, conversation }).await;
+                if busy.run.is_some() {
+                    self.say_again(said, busy.start.elapsed());
+                }
             }
             ModelCall::Summarise { model, messages } => {
                 self.end_run(busy, true).await;
@@ -218,6 +225,37 @@ impl Drive {
         }
     }
 
+    /// The run goes on after this, which the checkpoint covers and no record has.
+    fn say_again(&mut self, said: Vec<AssistantPart>, now: Duration) {
+        for part in said {
+            match part {
+                AssistantPart::Text { text } => self.turn.handle_event(run::Event::Text(text), now),
+                AssistantPart::Thinking { thinking } => {
+                    self.turn.handle_event(run::Event::Thinking(thinking), now);
+                }
+                // A call that waits is handed out by the run.
+                AssistantPart::ToolCall(_) => {}
+            }
+        }
+    }
+
+    /// Keeps the conversation as it is at a checkpoint: a process that is killed later goes on from
+    /// there.
+    async fn keep_state(&mut self, busy: &mut Busy) {
+        let Some(run) = busy.run.as_mut().filter(|_| !busy.aside && !busy.unwritten) else {
+            return;
+        };
+        // Without an open turn it is over, which is kept when its end is heard, or cannot be gone on
+        // with.
+        let state = run.state().await.filter(|state| state.open_turn().is_some());
+        let Some(state) = state else { return };
+        if let Err(error) = self.session.save_state(&state).await {
+            busy.unwritten = true;
+            self.turn.fail(unwritable(&error));
+        }
+        busy.state = Some(state);
+    }
+
     /// Takes the conversation back from the run, and keeps it.
     async fn end_run(&mut self, busy: &mut Busy, cancel: bool) {
         let Some(mut run) = busy.run.take() else { return };
@@ -225,14 +263,18 @@ impl Drive {
             run.cancel();
         }
         let conversation = run.finish().await;
+        let state = busy.state.take();
         if std::mem::take(&mut busy.aside) {
             return;
         }
-        self.session.conversation = conversation;
+        // The service may have had the checkpoint dropped.
+        let checkpoint = |of: &Conversation| of.checkpoint().map(|c| c.raw().clone());
+        let state = state.filter(|state| checkpoint(state) == checkpoint(&conversation));
+        self.session.conversation = state.unwrap_or(conversation);
         if busy.unwritten {
             return;
         }
-        if let Err(error) = self.session.save_state().await {
+        if let Err(error) = self.session.save_state(&self.session.conversation).await {
             busy.unwritten = true;
             self.turn.fail(unwritable(&error));
         }
@@ -302,6 +344,9 @@ impl Drive {
                 }
             }
             Happened::Said(Some(run::Event::Ended(end))) => {
+                if end.is_ok() {
+                    busy.state = None;
+                }
                 // What the run committed is kept before anybody hears that it ended.
                 self.end_run(busy, false).await;
                 match end {
@@ -309,7 +354,12 @@ impl Drive {
                     Err(error) => self.turn.handle_failure(self.model.classify(&error), now),
                 }
             }
-            Happened::Said(Some(event)) => self.turn.handle_event(event, now),
+            Happened::Said(Some(event)) => {
+                if matches!(event, run::Event::Checkpoint(_)) {
+                    self.keep_state(busy).await;
+                }
+                self.turn.handle_event(event, now);
+            }
             Happened::Said(None) => {
                 self.end_run(busy, true).await;
                 let error = Error::new(Kind::Interrupted, "the run gave no end");
@@ -325,6 +375,28 @@ impl Drive {
         busy.tools.shutdown().await;
         busy.calls.clear();
         self.end_run(busy, true).await;
+    }
+}
+
+/// The messages for the next request, and what the model had said after those on record, where the
+/// conversation holds the turn that they end in: then the request is what that turn began with.
+fn resumed(
+    conversation: &Conversation,
+    messages: &[Arc<Message>],
+) -> (Vec<Arc<Message>>, Vec<AssistantPart>) {
+    let whole = || (messages.to_vec(), Vec::new());
+    let Some(open) = conversation.open_turn() else { return whole() };
+    let Some((given, recorded)) = messages.split_at_checked(open.covers()) else { return whole() };
+    // What is on record and not in the turn (a tool that ran after the checkpoint, an answer that
+    // was cut short) only the messages tell.
+    let Some(new) = open.messages().strip_prefix(recorded) else { return whole() };
+    match new {
+        [] => (given.to_vec(), Vec::new()),
+        [last] => match &**last {
+            Message::Assistant { content } => (given.to_vec(), content.clone()),
+            _ => whole(),
+        },
+        _ => whole(),
     }
 }
 

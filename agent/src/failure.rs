@@ -14,13 +14,14 @@ pub enum FailureClass {
     /// succeed later, or with another model now.
     Retryable,
     /// The stream broke off in the middle of a turn: what came before it stands, and the turn can
-    /// be continued.
+    /// be continued. Never of a run that may have changed something: that is fatal.
     Interrupted,
     /// A person has to do something first: sign in, change a plan, update the program.
     Blocked,
     /// The caller cancelled.
     Cancelled,
-    /// The same request fails again.
+    /// The same request fails again, or [could do something
+    /// twice](agentwire::Error::is_repeatable): the message says what to look at.
     Fatal,
 }
 
@@ -56,6 +57,7 @@ impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
         let class = match error.kind() {
             Kind::Cancelled => FailureClass::Cancelled,
+            _ if !error.is_repeatable() => FailureClass::Fatal,
             Kind::Interrupted => FailureClass::Interrupted,
             Kind::Unauthenticated
             | Kind::PermissionDenied
@@ -94,6 +96,10 @@ mod tests {
         assert_eq!(class(Kind::PlanLimit), FailureClass::Blocked);
         assert_eq!(class(Kind::Cancelled), FailureClass::Cancelled);
         assert_eq!(class(Kind::PayloadTooLarge), FailureClass::Fatal);
+        for kind in [Kind::Interrupted, Kind::Overloaded { retry_after: None }, Kind::PlanLimit] {
+            let failure = Failure::from(&Error::new(kind, "x").with_effects());
+            assert_eq!((failure.class, failure.is_retryable()), (FailureClass::Fatal, false));
+        }
         let asked = Kind::RateLimited { retry_after: Some(Duration::from_secs(2)) };
         let failure = Failure::from(&Error::new(asked, "slow down"));
         assert_eq!((failure.retry_after_ms, failure.is_retryable()), (Some(2_000), true));

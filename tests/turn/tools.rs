@@ -147,12 +147,43 @@ fn a_served_exec_with_effects_forbids_another_attempt_until_the_next_checkpoint(
     };
     let interrupted = play(Effects::Changes, ServeResult::Failed, "");
     assert_eq!(interrupted.error().kind(), &Kind::Interrupted);
+    assert!(!interrupted.error().is_repeatable());
     assert!(interrupted.error().message().contains("shell_args"), "{}", interrupted.error());
     assert_eq!((interrupted.text().as_str(), interrupted.requests.len()), ("a", 1));
     play(Effects::ReadOnly, ServeResult::Failed, "").assert_complete();
     play(Effects::Changes, ServeResult::Failed, r#", {"checkpoint": {}}"#).assert_complete();
     let refused = ServeResult::Refused(Refusal::not_served());
     play(Effects::Changes, refused, "").assert_complete();
+}
+
+/// Whoever is above may try again by rules of its own: every error tells it not to, also one that
+/// this turn would not have tried again after.
+#[test]
+fn an_error_after_an_exec_with_effects_says_that_it_cannot_be_repeated() {
+    let shell = r#"{"ask": {"exec": "shell_args", "args": {"command": "rm x"}, "wait": false}}"#;
+    let stated = r#"{"error": {"code": "unavailable", "message": "busy"}}"#;
+    for (effects, retries, end) in [
+        (Effects::Changes, 0, "\"cut\""),
+        (Effects::Changes, 10, stated),
+        (Effects::ReadOnly, 0, "\"cut\""),
+        (Effects::ReadOnly, 10, stated),
+    ] {
+        let rules = format!(r#"{{"rules": [{{"steps": [{shell}, {{"wait_ms": 10}}, {end}]}}]}}"#);
+        let mut options = Options::default();
+        options.retry.retries = retries;
+        options.serves = Some(std::sync::Arc::new(Shells(effects)));
+        let mut rig = Rig::with(request(), Conversation::with_id("c"), options, &rules);
+        rig.play(std::time::Duration::from_millis(5));
+        let task = rig.tasks.pop().expect("the shell is served");
+        rig.turn.handle_served(task.key, ServeResult::Failed, rig.now);
+        rig.play(secs(60));
+        assert_ne!(rig.error().kind(), &Kind::Interrupted, "{end}");
+        let repeatable = effects == Effects::ReadOnly;
+        assert_eq!(rig.error().is_repeatable(), repeatable, "{end}");
+        assert_eq!(rig.error().is_retryable(), repeatable, "{end}");
+        let said = rig.error().to_string().contains("what shell_args did");
+        assert_eq!(said, !repeatable, "{}", rig.error());
+    }
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! `ctx.stage` and `ctx.task`: one LLM stage, recorded.
 
-use agentwire_agent::{Limits, SessionRef, StageError, StageOutcome, StageSpec, run_stage};
+use agentwire_agent::{
+    FailureClass, Limits, SessionRef, StageError, StageOutcome, StageSpec, run_stage,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::ctx::{Ctx, GRACE};
 use crate::error::{Error, Result};
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Disposition, Failure};
 use crate::hash::durable_hash;
 use crate::key::{Kind, session_id};
 use crate::ports::McpScope;
@@ -288,6 +290,10 @@ fn failure_of(error: &StageError) -> Failure {
         "cancelled" => Code::Cancelled,
         _ => Code::Unknown,
     };
+    // Waiting does not help: what can be waited for is never fatal, but where asking again could do
+    // something twice. Somebody has to look, then the run is resumed.
+    let waits = code.disposition() == Disposition::ActiveBlocked;
+    let code = if waits && failure.class == FailureClass::Fatal { Code::Unknown } else { code };
     Failure { retry_after_ms: failure.retry_after_ms, ..Failure::new(code, &failure.message) }
 }
 

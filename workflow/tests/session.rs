@@ -1,17 +1,21 @@
 //! A stage over the real transport, whose server dies after each frame of the model's turn: the
-//! run is blocked, and under the same id the same conversation is gone on with.
+//! run is blocked, and under the same id the same conversation is gone on with. One in which a
+//! command ran has failed instead.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so")]
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use agentwire::exec::{ExecCall, ExecHandler, Served};
+use agentwire::proto::{ShellArgs, ShellResult};
 use agentwire::server::Script;
 use agentwire::server::serve::Server;
 use agentwire::transport::{Client, Roots};
-use agentwire_agent::Agent;
+use agentwire_agent::model::Hosted;
 use agentwire_agent::session::Store as Sessions;
 use agentwire_agent::tool::tool;
+use agentwire_agent::{Agent, Model};
 use agentwire_workflow::key::Kind;
 use agentwire_workflow::record::Status;
 use agentwire_workflow::store::{MemoryStore, Store};
@@ -24,19 +28,20 @@ const TURN: [&str; 7] = [
     r#"{ tokens = 3 }"#,
     r#"{ call = { tool = "note", args = {} } }"#,
     r#"{ text = { text = "two ", delta = 10, tokens = false } }"#,
-    r#"{ checkpoint = {} }"#,
+    r#"{ checkpoint = { used_tokens = 5 } }"#,
     r#"{ text = { text = "three", delta = 10, tokens = false } }"#,
     r#"{ turn_end = { input_tokens = 1, output_tokens = 2 } }"#,
 ];
 
-/// Where in the turn the tool is called.
+/// Where in the turn the tool is called, and where the checkpoint comes.
 const CALL: usize = 2;
+const CHECKPOINT: usize = 4;
 
 /// What the next server says. A model that finds the note in its history takes no other.
 const ANSWER: [&str; 2] = [r#"{ text = "{{conversation}}" }"#, r#"{ turn_end = {} }"#];
 
-async fn server(steps: &[&str]) -> (Client, Server) {
-    let script = format!("[[rules]]\nsteps = [{}]", steps.join(",\n"));
+async fn server(when: &str, steps: &[&str]) -> (Client, Server) {
+    let script = format!("[[rules]]\nwhen = {{ {when} }}\nsteps = [{}]", steps.join(",\n"));
     let script = Script::from_toml(&script).unwrap();
     let server = Server::builder().script(script).bind().await.unwrap();
     let certificate = server.certificate_pem().unwrap().to_owned();
@@ -45,33 +50,70 @@ async fn server(steps: &[&str]) -> (Client, Server) {
     (builder.ca_pem(certificate).build().unwrap(), server)
 }
 
-fn engine(store: &MemoryStore, client: Client, dir: &Path, notes: &Arc<AtomicUsize>) -> Engine {
+fn engine(
+    store: &MemoryStore,
+    model: impl Model + 'static,
+    dir: &Path,
+    notes: &Arc<AtomicUsize>,
+) -> Engine {
     let notes = notes.clone();
     let note = tool("note", "Takes a note", move |_, _arguments: Map<String, Value>| {
         notes.fetch_add(1, Ordering::SeqCst);
         async { Ok("noted") }
     });
-    let agent = Agent::builder(client).model("composer-2").tool(note).sessions(Sessions::new(dir));
+    let agent = Agent::builder(model).model("composer-2").tool(note).sessions(Sessions::new(dir));
     let agent = Arc::new(agent.build().unwrap());
     Engine::builder(Arc::new(store.clone()), agent).auto_resume(AutoResume::never()).build()
 }
 
+fn talk() -> Workflow {
+    let talk = Workflow::builder("talk").output("said");
+    talk.body(|ctx, _inputs: Map<String, Value>| async move {
+        let said = ctx.stage("talk").prompt("Count").await?;
+        Ok(json!({"said": said.value}))
+    })
+    .unwrap()
+}
+
+/// A shell that only counts its commands.
+#[derive(Default)]
+struct Counting(AtomicUsize);
+
+impl ExecHandler for Counting {
+    fn shell<'a>(&'a self, _: &'a ExecCall, _: ShellArgs) -> Served<'a, ShellResult> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async { Ok(ShellResult::default()) })
+    }
+}
+
+/// Waiting does not help where a command ran: the run does not wait, it has failed, and nothing
+/// makes it again unasked.
+#[tokio::test]
+async fn a_stage_whose_command_ran_before_the_break_has_failed_and_is_not_made_again() {
+    let command = r#"{ ask = { exec = "shell_args", args = { command = "echo x >> eff.txt" } } }"#;
+    let dir = tempfile::tempdir().unwrap();
+    let (store, notes) = (MemoryStore::new(), Arc::new(AtomicUsize::new(0)));
+    let (client, _server) = server("", &[command, TURN[0], r#""cut""#]).await;
+    let effects = Arc::new(Counting::default());
+    let model = Hosted::new(client).execs(effects.clone());
+    let engine = engine(&store, model, dir.path(), &notes);
+    let failed = engine.run_as("r", &talk(), &Map::new(), &Control::new()).await.unwrap();
+    assert_eq!(failed.status, Status::Failed, "{:?}", failed.failure);
+    let why = failed.failure.unwrap().message;
+    assert!(why.contains("what shell_args did before you ask again"), "{why}");
+    assert_eq!(effects.0.load(Ordering::SeqCst), 1, "the command's effect");
+}
+
 #[tokio::test]
 async fn a_conversation_goes_on_after_its_server_died_at_each_frame() {
-    let workflow = Workflow::builder("talk")
-        .output("said")
-        .body(|ctx, _inputs: Map<String, Value>| async move {
-            let said = ctx.stage("talk").prompt("Count").await?;
-            Ok(json!({"said": said.value}))
-        })
-        .unwrap();
+    let workflow = talk();
     let none = Map::new();
     for frames in 0..TURN.len() {
         let dir = tempfile::tempdir().unwrap();
         let (store, notes) = (MemoryStore::new(), Arc::new(AtomicUsize::new(0)));
         let mut steps = TURN[..frames].to_vec();
         steps.push(r#""cut""#);
-        let (client, dying) = server(&steps).await;
+        let (client, dying) = server("", &steps).await;
         let first = engine(&store, client, dir.path(), &notes);
         let blocked = first.run_as("r", &workflow, &none, &Control::new()).await.unwrap();
         drop(dying);
@@ -83,7 +125,12 @@ async fn a_conversation_goes_on_after_its_server_died_at_each_frame() {
 
         // Another server knows nothing; what the client brings is all there is.
         let next = if frames > CALL { &ANSWER[..] } else { &[TURN[CALL], ANSWER[0], ANSWER[1]] };
-        let (client, _server) = server(next).await;
+        // Without a byte of the answer it is asked again; else it goes on, from the checkpoint where
+        // one came. Another request is not answered.
+        let action = if frames == 0 { "user" } else { "resume" };
+        let used = if frames > CHECKPOINT { 5 } else { 0 };
+        let when = format!("action = '{action}', used_tokens = {used}");
+        let (client, _server) = server(&when, next).await;
         let second = engine(&store, client, dir.path(), &notes);
         let done = second.resume("r", &workflow, &Control::new()).await.unwrap();
         assert_eq!(done.status, Status::Completed, "{frames} frames: {:?}", done.failure);

@@ -131,6 +131,10 @@ impl ModelRun for Run {
         })
     }
 
+    fn state(&mut self) -> Boxed<'_, Option<Conversation>> {
+        Box::pin(async move { Some(self.snapshot().await) })
+    }
+
     fn cancel(&mut self) {
         Self::cancel(self);
     }

@@ -32,7 +32,8 @@ pub struct ModelRequest {
     /// Id of the model.
     pub model: String,
     /// System prompt, history and tools. Ends with a user message, or with tool results or a cut
-    /// answer when a broken turn is continued.
+    /// answer when a broken turn is continued; with what the turn began with when the conversation
+    /// holds the rest as its [open turn](Conversation::open_turn).
     pub context: Context,
     /// The service's side of the conversation: id, last checkpoint, blobs. It comes back with
     /// [`ModelRun::finish`] or with the error.
@@ -66,6 +67,13 @@ pub trait ModelRun: Send {
     /// # Errors
     /// The run no longer waits for them. Start another with the results in its context.
     fn answer(&mut self, results: Vec<ToolResult>, say: Vec<String>) -> Boxed<'_, Result<()>>;
+
+    /// The conversation as it stands, with what another process needs to go on with the turn. Asked
+    /// at each checkpoint, so that a process that is killed later has it. `None`, which is what a
+    /// run gives that does not say otherwise: it is known at the end only.
+    fn state(&mut self) -> Boxed<'_, Option<Conversation>> {
+        Box::pin(std::future::ready(None))
+    }
 
     /// Stops the run; the service is told.
     fn cancel(&mut self);

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "a driver: records carry the time of the system")]
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::hash::{DefaultHasher, Hasher as _};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -78,6 +79,22 @@ impl Header {
 pub(super) struct Log {
     file: File,
     path: PathBuf,
+    /// The state that is on the disk.
+    saved: Option<StateMark>,
+}
+
+/// Tells a state from the one before it: its length and a hash. Two that follow each other and
+/// differ in content alone are taken for one once in 2^64 times; the next run is then made from an
+/// older checkpoint.
+#[derive(PartialEq, Eq)]
+struct StateMark(usize, u64);
+
+impl StateMark {
+    fn of(state: &[u8]) -> Self {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(state);
+        Self(state.len(), hasher.finish())
+    }
 }
 
 /// A log and what was in it.
@@ -114,12 +131,13 @@ impl Log {
         if read.torn.is_some() {
             file.set_len(read.end).map_err(io("cut the torn end of"))?;
         }
-        let mut log = Self { file, path: path.to_owned() };
+        let mut log = Self { file, path: path.to_owned(), saved: None };
         let header = match read.header {
             Some(header) => header,
             None => log.begin(Header::new(None))?,
         };
         let state = std::fs::read(log.state_path()).ok().map(Bytes::from);
+        log.saved = state.as_deref().map(StateMark::of);
         Ok(Opened { log, header, entries: read.entries, torn: read.torn, state })
     }
 
@@ -133,7 +151,7 @@ impl Log {
         options.write(true).create_new(true);
         private(&mut options);
         let file = options.open(path).map_err(failed("make", path))?;
-        let mut log = Self { file, path: path.to_owned() };
+        let mut log = Self { file, path: path.to_owned(), saved: None };
         log.begin(header)?;
         let mut lines = Vec::new();
         entries.iter().for_each(|entry| push_line(&mut lines, entry));
@@ -142,7 +160,7 @@ impl Log {
 
     #[cfg(test)]
     pub(super) fn read_only(path: &Path) -> Self {
-        Self { file: File::open(path).expect("the log"), path: path.to_owned() }
+        Self { file: File::open(path).expect("the log"), path: path.to_owned(), saved: None }
     }
 
     fn begin(&mut self, header: Header) -> Result<Header, SessionError> {
@@ -172,8 +190,12 @@ impl Log {
         written.map_err(failed("write", &self.path))
     }
 
-    /// Replaces the service's state as a whole.
-    pub(super) fn save_state(&mut self, bytes: &Bytes) -> Result<(), SessionError> {
+    /// Replaces the service's state as a whole, unless that is what is there.
+    pub(super) fn save_state(&mut self, bytes: &[u8]) -> Result<(), SessionError> {
+        let mark = StateMark::of(bytes);
+        if self.saved.as_ref() == Some(&mark) {
+            return Ok(());
+        }
         let path = self.state_path();
         let new = path.with_extension("state.new");
         let write = || {
@@ -185,7 +207,9 @@ impl Log {
             file.sync_data()?;
             std::fs::rename(&new, &path)
         };
-        write().map_err(failed("write", &path))
+        write().map_err(failed("write", &path))?;
+        self.saved = Some(mark);
+        Ok(())
     }
 
     fn state_path(&self) -> PathBuf {

@@ -3,8 +3,9 @@
 //!
 //! On disk a session is two files. `NAME.jsonl` is the log, append-only: a header, then one record
 //! a line; each write is flushed to the disk before what it records goes on. `NAME.state` is the
-//! service's state (last checkpoint and blobs), replaced as a whole when a run ends; without it,
-//! or when it is damaged, the next run is made from the transcript.
+//! service's state (last checkpoint and blobs, and what the turn under way had said at it), replaced
+//! as a whole at each checkpoint and when a run ends; without it, or when it is damaged, the next run
+//! is made from the transcript.
 //!
 //! ```
 //! # fn main() -> Result<(), agentwire_agent::session::SessionError> {
@@ -31,7 +32,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use agentwire::context::Message;
 use agentwire::conversation::{BlobLimits, Conversation};
 use agentwire::ids::{IdSource as _, RandomIds};
-use bytes::Bytes;
 
 use crate::outcome::Outcome;
 use crate::record::{Record, Transcript};
@@ -189,11 +189,11 @@ impl Session {
         }
     }
 
-    /// Keeps the service's side, as it is now.
-    pub(crate) async fn save_state(&mut self) -> Result<(), SessionError> {
+    /// Keeps this state of the service's side; when this returns it is on the disk.
+    pub(crate) async fn save_state(&self, state: &Conversation) -> Result<(), SessionError> {
         let Some(log) = self.log.clone() else { return Ok(()) };
-        let bytes: Bytes = self.conversation.to_bytes();
-        blocking(move || lock(&log).save_state(&bytes)).await
+        let state = state.clone();
+        blocking(move || lock(&log).save_state(&state.to_bytes())).await
     }
 }
 
@@ -229,6 +229,29 @@ mod tests {
     use super::*;
     use crate::model::Scripted;
     use crate::{Agent, Stop};
+
+    #[tokio::test]
+    async fn a_state_that_is_on_the_disk_is_not_written_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("s.jsonl");
+        let state = path.with_extension("state");
+        let session = Session::open(&path).expect("it opens");
+        let one = Conversation::with_id("one");
+        session.save_state(&one).await.expect("saved");
+        // Only a write brings it back.
+        std::fs::rename(&state, folder.path().join("kept")).expect("moved");
+        session.save_state(&one).await.expect("passed over");
+        assert!(!state.exists());
+        session.save_state(&Conversation::with_id("two")).await.expect("saved");
+        let two = std::fs::read(&state).expect("it is there");
+        drop(session);
+        // Another process knows what is there.
+        let session = Session::open(&path).expect("it opens");
+        assert_eq!(session.conversation.to_bytes(), two);
+        std::fs::remove_file(&state).expect("removed");
+        session.save_state(&session.conversation).await.expect("passed over");
+        assert!(!state.exists());
+    }
 
     #[tokio::test]
     async fn what_is_not_on_record_is_not_done() {

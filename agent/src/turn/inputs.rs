@@ -181,7 +181,8 @@ impl Turn {
         }
     }
 
-    /// The run failed: the next model, or the end.
+    /// The run failed: the next model, or the end. What was said before an end stays in the
+    /// transcript: who goes on shows it to the model.
     fn failed(&mut self, failure: Failure) {
         let discarded = match &self.state {
             State::Streaming(fold) => fold.text_bytes(),
@@ -206,7 +207,7 @@ impl Turn {
                 FailureClass::Cancelled => Stop::Cancelled,
                 _ => Stop::Failed { failure },
             };
-            return self.finish(stop);
+            return self.stop(stop);
         };
         self.model = next;
         self.state = State::Start;

@@ -6,7 +6,7 @@ use agentwire::context::{AssistantPart, Message};
 use agentwire::error::{Error, Kind, NetworkFault};
 use agentwire::run::{Event as Said, Finish, Usage};
 use agentwire_agent::turn::{ContextBudget, ModelCall, Step, Turn};
-use agentwire_agent::{Event, LimitKind, Notice, Stop, ToolStatus};
+use agentwire_agent::{Event, FailureClass, LimitKind, Notice, Stop, ToolStatus};
 
 use crate::rig::{Rig, call, options};
 
@@ -138,6 +138,20 @@ fn a_broken_stream_is_taken_up_twice_with_the_same_model() {
         rig.say(failed(Kind::Interrupted));
     }
     assert_eq!(rig.step(), start("b"));
+}
+
+#[test]
+fn what_could_be_done_twice_ends_the_task() {
+    for kind in [Kind::Interrupted, Kind::Network(NetworkFault::Cut), Kind::PlanLimit] {
+        let mut rig = Rig::new(options(&["a", "b"]));
+        rig.step();
+        rig.say(Said::Text("half".into()));
+        rig.say(Said::Ended(Err(Error::new(kind, "look").with_effects())));
+        let Some(Step::Done(outcome)) = rig.step() else { panic!("it is asked again") };
+        let Stop::Failed { failure } = outcome.stop else { panic!("{:?}", outcome.stop) };
+        assert_eq!(failure.class, FailureClass::Fatal);
+        rig.check();
+    }
 }
 
 #[test]

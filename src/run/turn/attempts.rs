@@ -171,7 +171,21 @@ impl Turn {
 
     pub(super) fn over(&mut self, end: Ended) {
         self.phase = Phase::Over;
+        self.failed = end.is_err();
+        let end = end.map_err(|error| self.with_effects(error));
         self.events.push_back(Event::Ended(end));
+    }
+
+    /// The error of this turn, which says so when making the turn again could do something twice:
+    /// whoever is above tries again by its own rules.
+    pub(super) fn with_effects(&self, error: Error) -> Error {
+        match self.ledger.changed() {
+            Some(what) if error.is_repeatable() => {
+                let hint = format!("look at what {what} did before you ask again");
+                hinted(error, &hint).with_effects()
+            }
+            _ => error,
+        }
     }
 }
 
@@ -187,5 +201,6 @@ fn interrupted(error: &Error, why: &str) -> Error {
     Error::new(Kind::Interrupted, message)
         .with_code(error.code())
         .with_blame(error.blame())
+        .with_effects()
         .with_hint("what was received stands; look at what the tool did before you ask again")
 }

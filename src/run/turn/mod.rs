@@ -88,6 +88,8 @@ pub struct Turn {
     outputs: VecDeque<Output>,
     deadline: Option<Instant>,
     kept: bool,
+    /// It ended with an error.
+    failed: bool,
     renewable: bool,
     /// What the service said of the credentials that are being renewed.
     refused: Option<Error>,
@@ -137,6 +139,7 @@ impl Turn {
             events: VecDeque::new(),
             outputs: VecDeque::new(),
             kept: false,
+            failed: false,
             renewable: false,
             refused: None,
         };
@@ -472,6 +475,11 @@ impl Turn {
         matches!(self.phase, Phase::Over)
     }
 
+    /// Whether the last event is an error.
+    pub fn has_failed(&self) -> bool {
+        self.failed
+    }
+
     /// Whether events have to be polled although the consumer is full: the attempt under way is
     /// over, and what follows is decided there.
     pub fn must_be_polled(&self) -> bool {
@@ -482,15 +490,22 @@ impl Turn {
         }
     }
 
-    /// The conversation as it stands, with what a restarted process needs to go on with this turn.
+    /// The conversation as it stands, with what a restarted process needs to go on with this turn:
+    /// while it is under way, and from its last checkpoint when it has failed.
     pub fn snapshot(&self) -> Conversation {
         let mut conversation = match &self.phase {
             Phase::Attempt(session) => session.conversation().clone(),
             _ => self.conversation.clone(),
         };
-        let open = (!self.is_over()).then(|| self.ledger.open_turn(self.given)).flatten();
+        let broken = self.has_failed() && conversation.checkpoint().is_some();
+        let open = (!self.is_over() || broken).then(|| self.ledger.open_turn(self.given)).flatten();
         conversation.set_open_turn(open);
         conversation
+    }
+
+    /// `error` as the end of this turn, which its driver cannot go on with.
+    pub fn broken_by(&self, error: Error) -> Error {
+        self.with_effects(error)
     }
 
     /// Ends the turn and gives the conversation back. Whatever was committed stays committed.

@@ -29,6 +29,8 @@ pub(crate) struct Wishes {
     pub(crate) cancel: bool,
     /// Nobody reads events any more.
     pub(crate) gone: bool,
+    /// Somebody waits for a snapshot.
+    pub(crate) snapshot: bool,
 }
 
 /// How the events that were published are getting on.
@@ -47,11 +49,15 @@ struct State {
     batch: Batch,
     wishes: Wishes,
     commands: VecDeque<Command>,
+    /// Who waits for a snapshot.
+    askers: Vec<oneshot::Sender<Conversation>>,
     /// The task is over; nothing comes after `batch`.
     closed: bool,
     /// The task is gone: what it still had to say to the service has left, or never will.
     left: bool,
     conversation: Option<Conversation>,
+    /// The same, with the turn that a run which failed left undone.
+    broken: Option<Conversation>,
     /// The task waits for the batch to be taken.
     task_waits: bool,
     consumer: Option<Waker>,
@@ -85,6 +91,18 @@ impl Mailbox {
         self.lock().commands.pop_front()
     }
 
+    /// Gives the snapshot to those who wait for one.
+    pub(crate) fn give_snapshot(&self, snapshot: &Conversation) {
+        let mut state = self.lock();
+        state.wishes.snapshot = false;
+        let askers = std::mem::take(&mut state.askers);
+        drop(state);
+        for asker in askers {
+            // Who asked may have gone.
+            let _ = asker.send(snapshot.clone());
+        }
+    }
+
     /// Hands events over, wakes the consumer when it had none, and says how many wait.
     pub(crate) fn publish(&self, events: &mut Batch, limits: &BatchLimits) -> Queue {
         let mut state = self.lock();
@@ -109,16 +127,24 @@ impl Mailbox {
         state.task_waits
     }
 
-    /// The last events, and the conversation back. Commands find nobody from now on.
-    pub(crate) fn close(&self, events: &mut Batch, conversation: Conversation) {
+    /// The last events, and the conversation back; for a run that failed also its last snapshot.
+    /// Commands find nobody from now on.
+    pub(crate) fn close(
+        &self,
+        events: &mut Batch,
+        conversation: Conversation,
+        broken: Option<Conversation>,
+    ) {
         let mut state = self.lock();
         state.closed = true;
         state.batch.append(events);
         state.conversation = Some(conversation);
+        state.broken = broken;
         let commands = std::mem::take(&mut state.commands);
+        let askers = std::mem::take(&mut state.askers);
         let consumer = state.consumer.take();
         drop(state);
-        drop(commands);
+        drop((commands, askers));
         if let Some(consumer) = consumer {
             consumer.wake();
         }
@@ -178,6 +204,33 @@ impl Mailbox {
             task.wake();
         }
         Poll::Ready(true)
+    }
+
+    /// The conversation as it stands: the task's, and what it left once it is over.
+    pub(crate) async fn snapshot(&self) -> Option<Conversation> {
+        match self.ask_snapshot().await {
+            Ok(snapshot) => Some(snapshot),
+            Err(_) => {
+                let state = self.lock();
+                state.broken.as_ref().or(state.conversation.as_ref()).cloned()
+            }
+        }
+    }
+
+    fn ask_snapshot(&self) -> oneshot::Receiver<Conversation> {
+        let (asker, snapshot) = oneshot::channel();
+        let mut state = self.lock();
+        if state.closed {
+            return snapshot;
+        }
+        state.askers.push(asker);
+        state.wishes.snapshot = true;
+        let task = state.task.take();
+        drop(state);
+        if let Some(task) = task {
+            task.wake();
+        }
+        snapshot
     }
 
     pub(crate) fn take_conversation(&self) -> Option<Conversation> {

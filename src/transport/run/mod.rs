@@ -159,7 +159,15 @@ impl Run {
     /// Stops the run: tells the service, then resets the stream. The last event says
     /// [`Kind::Cancelled`](crate::error::Kind::Cancelled). Does nothing when the run is over.
     pub fn cancel(&self) {
-        self.mailbox.wish(Wishes { cancel: true, gone: false });
+        self.mailbox.wish(Wishes { cancel: true, ..Wishes::default() });
+    }
+
+    /// The conversation as it stands, with what another process needs to go on with this turn
+    /// ([`Conversation::open_turn`]). Once the run is over it is what [`Run::finish`] gives, and of
+    /// one that failed also what is left undone. It may be ahead of the events that were read, never
+    /// behind them.
+    pub async fn snapshot(&self) -> Conversation {
+        self.mailbox.snapshot().await.unwrap_or_default()
     }
 
     /// Answers and cancels from elsewhere.
@@ -234,7 +242,7 @@ impl RunHandle {
 
     /// As [`Run::cancel`].
     pub fn cancel(&self) {
-        self.mailbox.wish(Wishes { cancel: true, gone: false });
+        self.mailbox.wish(Wishes { cancel: true, ..Wishes::default() });
     }
 }
 
@@ -271,7 +279,7 @@ impl Stream for Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        self.mailbox.wish(Wishes { cancel: false, gone: true });
+        self.mailbox.wish(Wishes { gone: true, ..Wishes::default() });
     }
 }
 

@@ -262,6 +262,9 @@ impl Io {
             }
             turn.cancel(now);
         }
+        if wishes.snapshot {
+            self.mailbox.give_snapshot(&turn.snapshot());
+        }
         // Commands are taken one at a time, and only when those before have left this queue: memory
         // stays bounded when a peer stops reading (FAULTS M70).
         if !self.outgoing.is_empty() || turn.must_be_polled() {
@@ -480,9 +483,10 @@ impl Io {
     fn end(&mut self, mut turn: Turn) {
         self.take_outputs(&mut turn);
         self.leave_stream();
+        let broken = turn.has_failed().then(|| turn.snapshot());
         let conversation = turn.into_conversation();
         self.keeper.keep_last(&conversation);
-        self.mailbox.close(&mut self.filling, conversation);
+        self.mailbox.close(&mut self.filling, conversation, broken);
     }
 
     /// The caller has its last event; only [`Run::finish`](super::Run::finish) waits for this.
@@ -526,21 +530,22 @@ fn obey(turn: &mut Turn, command: Command, tap: &mut Tap, now: std::time::Instan
 impl Drop for Task {
     fn drop(&mut self) {
         if let Some(turn) = self.turn.take() {
-            self.io.filling.append(&mut broken_off());
-            self.io.mailbox.close(&mut self.io.filling, turn.into_conversation());
+            self.io.filling.append(&mut broken_off(&turn));
+            let broken = Some(turn.snapshot());
+            self.io.mailbox.close(&mut self.io.filling, turn.into_conversation(), broken);
         }
         self.io.mailbox.leave();
     }
 }
 
 /// The last event of a run whose task ended before its time.
-fn broken_off() -> Batch {
+fn broken_off(turn: &Turn) -> Batch {
     let error = Error::new(
         Kind::Interrupted,
         "the task that drives this run ended before the run: its runtime was shut down, or it panicked",
     )
     .with_blame(Blame::Local);
     let mut batch = Batch::default();
-    batch.push(EventRef::Other(Event::Ended(Err(error))));
+    batch.push(EventRef::Other(Event::Ended(Err(turn.broken_by(error)))));
     batch
 }

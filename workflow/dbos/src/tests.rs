@@ -50,6 +50,10 @@ fn what_may_pass_is_tried_again_unless_the_wait_is_too_long() {
     assert!(again(&Error::Application(limited(Some(600_000)))));
     assert!(!again(&Error::Application(limited(Some(600_001)))));
     assert!(!again(&Error::Application(StageError::Spec { message: "x".into() })));
+    let cut = agentwire::Error::new(Kind::Interrupted, "cut");
+    let model = |error| Error::Application(StageError::Model { failure: Failure::from(&error) });
+    assert!(again(&model(cut.clone())));
+    assert!(!again(&model(cut.with_effects())), "it could do something twice");
 }
 
 #[tokio::test]
