@@ -182,6 +182,18 @@ pub enum StageError {
         /// What happened.
         message: String,
     },
+    /// The session that was to be continued is not there. Another attempt may begin a new one.
+    #[error("the session cannot be continued: {message}")]
+    SessionMissing {
+        /// Which one.
+        message: String,
+    },
+    /// Another process has the session open. Another attempt may find it free.
+    #[error("the session cannot be continued now: {message}")]
+    SessionInUse {
+        /// Which one.
+        message: String,
+    },
     /// The specification asks for something that cannot be: a tool that is not there, a schema
     /// that is none.
     #[error("the task cannot be run as specified: {message}")]
@@ -214,7 +226,8 @@ pub trait StageRunner: Send + Sync {
     /// Opens a new session, or `prior` again. Sends nothing.
     ///
     /// # Errors
-    /// [`StageError::Session`] and [`StageError::Spec`].
+    /// [`StageError::Session`] and [`StageError::Spec`]; with `prior` also
+    /// [`StageError::SessionMissing`] and [`StageError::SessionInUse`].
     fn open<'a>(
         &'a self,
         spec: &'a StageSpec,

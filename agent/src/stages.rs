@@ -51,7 +51,8 @@ impl Agent {
     fn session_of(&self, prior: Option<&SessionRef>) -> Result<Session, SessionError> {
         match (prior.and_then(|prior| prior.path.as_ref()), &self.store) {
             (Some(path), _) => {
-                let session = Session::open(path)?;
+                // Made anew it would be another conversation under the recorded name.
+                let session = Session::open_existing(path)?;
                 match prior {
                     Some(prior) if prior.id != session.reference().id => {
                         Err(SessionError::Missing(prior.id.clone()))
@@ -67,7 +68,12 @@ impl Agent {
 
 impl From<SessionError> for StageError {
     fn from(error: SessionError) -> Self {
-        Self::Session { message: error.to_string() }
+        let message = error.to_string();
+        match error {
+            SessionError::Missing(_) => Self::SessionMissing { message },
+            SessionError::InUse(_) => Self::SessionInUse { message },
+            _ => Self::Session { message },
+        }
     }
 }
 

@@ -68,6 +68,7 @@ impl Ctx {
         let question = Question {
             run: self.pass.root.clone(),
             key: slot.key.key.clone(),
+            name: self.place.as_ref().map(|place| place.name.to_string()),
             kind: kind.to_owned(),
             message: message.to_owned(),
             details,

@@ -111,7 +111,8 @@ async fn run_child(
         token: token.clone(),
         parent: Some(Arc::clone(&ctx.level)),
     });
-    let child = Ctx { pass: Arc::clone(&ctx.pass), level: Arc::clone(&level), token };
+    let level_of_child = Arc::clone(&level);
+    let child = Ctx { pass: Arc::clone(&ctx.pass), level: level_of_child, token, place: None };
     let body = tokio::select! {
         biased;
         body = workflow.start(child, inputs) => body,

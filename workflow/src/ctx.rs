@@ -58,6 +58,17 @@ pub struct Ctx {
     pub(crate) level: Arc<Level>,
     /// Ends the calls of this context: those of the run, or of one parallel group in it.
     pub(crate) token: CancellationToken,
+    /// Set for the one call of a stage of a pipeline.
+    pub(crate) place: Option<Place>,
+}
+
+/// Where a call stands that is not made in the order of the code.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// Its position among the steps of its run.
+    pub(crate) seq: u64,
+    /// What its author calls it.
+    pub(crate) name: Arc<str>,
 }
 
 impl std::fmt::Debug for Ctx {
@@ -138,7 +149,8 @@ impl Ctx {
         name: &str,
         key: impl FnOnce(&mut crate::key::Ordinals) -> crate::key::Key,
     ) -> Slot {
-        self.pass.run().reserve(&self.level.scope, name, key)
+        let place = self.place.as_ref().map(|place| place.seq);
+        self.pass.run().reserve(&self.level.scope, name, place, key)
     }
 
     /// Whether calls may still be made.
@@ -263,6 +275,11 @@ impl Ctx {
     /// The same run with calls that end together when one of their group fails.
     pub(crate) fn group(&self) -> Self {
         Self { token: self.token.child_token(), ..self.clone() }
+    }
+
+    /// The same run for one call at this place.
+    pub(crate) fn placed(&self, seq: u64, name: &str) -> Self {
+        Self { place: Some(Place { seq, name: name.into() }), ..self.clone() }
     }
 }
 

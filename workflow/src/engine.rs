@@ -566,7 +566,7 @@ impl Engine {
             token: token.clone(),
             parent: None,
         });
-        let ctx = Ctx { pass: Arc::clone(&pass), level, token: token.clone() };
+        let ctx = Ctx { pass: Arc::clone(&pass), level, token: token.clone(), place: None };
         let body = workflow.start(ctx.clone(), inputs);
         let body = self.watch(&ctx, body, control).await;
         if let Err(Error::Store(error)) = &body

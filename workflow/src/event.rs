@@ -7,7 +7,7 @@ use crate::record::{Millis, Status};
 
 /// Something happened in a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
+#[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event {
     /// The run began, or began again.
@@ -49,6 +49,15 @@ pub enum Event {
         done: bool,
         /// How long it took, in milliseconds.
         elapsed_ms: u64,
+    },
+    /// The conversation that a stage was to go on with is not there: it begins another.
+    SessionLost {
+        /// What it is.
+        kind: Kind,
+        /// Its key.
+        key: String,
+        /// Its name.
+        name: String,
     },
     /// A tool failed and is tried again.
     Retrying {

@@ -26,6 +26,8 @@ pub enum Code {
     ForbiddenConfig,
     /// There is no such model for this account.
     UnknownModel,
+    /// Another process has the conversation open (the reference has no word for it).
+    SessionInUse,
     /// Somebody cancelled.
     Cancelled,
     /// Anything else.
@@ -72,7 +74,7 @@ impl Code {
                 Family::Provider
             }
             Self::Cancelled => Family::Cancelled,
-            Self::Unknown => Family::Unknown,
+            Self::SessionInUse | Self::Unknown => Family::Unknown,
         }
     }
 
@@ -83,7 +85,8 @@ impl Code {
             | Self::MissingApiKey
             | Self::RateLimited
             | Self::QuotaLimited
-            | Self::ProviderUnavailable => Disposition::ActiveBlocked,
+            | Self::ProviderUnavailable
+            | Self::SessionInUse => Disposition::ActiveBlocked,
             Self::InvalidApiKey | Self::ForbiddenConfig | Self::UnknownModel | Self::Cancelled => {
                 Disposition::TerminalKilled
             }
@@ -171,6 +174,7 @@ mod tests {
             (Code::InvalidApiKey, Family::Auth, TerminalKilled, false),
             (Code::ForbiddenConfig, Family::Provider, TerminalKilled, false),
             (Code::UnknownModel, Family::Provider, TerminalKilled, false),
+            (Code::SessionInUse, Family::Unknown, ActiveBlocked, true),
             (Code::Cancelled, Family::Cancelled, TerminalKilled, false),
             (Code::Unknown, Family::Unknown, TerminalFailed, true),
         ] {

@@ -11,6 +11,9 @@ use crate::key::{Kind, join};
 use crate::record::{Change, Millis, Owner, Record, Status};
 use crate::store::{Mode, NewRoot, Store, StoreResult};
 
+/// What an imported run was made from: its code is not here, so it can be looked at and no more.
+pub const CODE: &str = "imported";
+
 /// The version of the format that is read.
 const VERSION: u64 = 1;
 
@@ -122,7 +125,7 @@ impl Entry {
                 id: handle.workflow_id,
                 name: handle.name,
                 inputs: handle.inputs,
-                code: "imported".into(),
+                code: CODE.into(),
             },
         }
     }

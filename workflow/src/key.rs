@@ -134,6 +134,12 @@ impl Key {
     }
 }
 
+/// What the other side of a tool can know this call by: the same for every attempt and after every
+/// restart, and another in every other run. `key` has its scope in front.
+pub fn idempotency_key(root: &str, key: &str) -> String {
+    durable_hash(&json!({"root": root, "key": key}))
+}
+
 /// `scope` and `key`, with a colon between them where there is a scope.
 pub fn join(scope: &str, key: &str) -> String {
     if scope.is_empty() { key.to_owned() } else { format!("{scope}:{key}") }

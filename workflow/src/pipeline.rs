@@ -21,7 +21,7 @@
 //! ```
 //!
 //! A stage that names another in its prompt comes after it, as does one that lists it in `after`;
-//! stages that wait for nothing run at the same time. A stage with `ask` (`input`, `confirm`,
+//! a stage begins as soon as those it comes after are done, whatever else is under way. A stage with `ask` (`input`, `confirm`,
 //! `select`) asks a person; a `confirm` that is answered with no ends the run. The outputs are
 //! those of `[outputs]`, or else what the stages said that no other stage builds on.
 
@@ -127,6 +127,22 @@ pub fn from_toml(text: &str, code: Option<String>) -> Result<Workflow> {
     })
 }
 
+/// The first stage that chooses among tools, and the member it does it with: for a host that has
+/// none, where such a list would fail or be without effect. `tools = []` chooses none.
+///
+/// # Errors
+/// [`Error::Definition`] for a text that is no pipeline.
+pub fn wants_tools(text: &str) -> Result<Option<(String, &'static str)>> {
+    let file: File = toml::from_str(text).map_err(|error| Error::definition(said(&error, text)))?;
+    let member = |stage: &Stage| match stage {
+        Stage { tools: Some(names), .. } if !names.is_empty() => Some("tools"),
+        Stage { mcp_allow: Some(_), .. } => Some("mcp_allow"),
+        Stage { mcp_deny: Some(_), .. } => Some("mcp_deny"),
+        _ => None,
+    };
+    Ok(file.stage.iter().find_map(|stage| Some((stage.name.clone(), member(stage)?))))
+}
+
 /// What the parser says, on one line: its own text draws the place over several.
 fn said(error: &toml::de::Error, text: &str) -> String {
     let message: Vec<&str> = error.message().lines().map(str::trim).collect();
@@ -160,11 +176,20 @@ impl InputEntry {
     }
 }
 
-/// Stages in waves: each wave waits for those before it.
+/// Stages in the order of their places: each after those it waits for, and those that could begin
+/// together in the order of the file. In what order they do begin is up to the models and people.
 #[derive(Debug)]
 struct Plan {
-    waves: Vec<Vec<Stage>>,
+    stages: Vec<Planned>,
     outputs: BTreeMap<String, String>,
+}
+
+#[derive(Debug)]
+struct Planned {
+    stage: Stage,
+    /// Questions that may turn out to say the same as this one. The key of a question counts those
+    /// that say the same, so this one is asked after them, answered or not.
+    alike: Vec<usize>,
 }
 
 fn plan(file: &File) -> Result<Plan> {
@@ -200,7 +225,7 @@ fn plan(file: &File) -> Result<Plan> {
         let last = names.iter().filter(|name| !used.contains(**name));
         outputs = last.map(|name| ((*name).to_owned(), format!("{{stages.{name}}}"))).collect();
     }
-    let (mut done, mut waves) = (BTreeSet::new(), Vec::new());
+    let (mut done, mut stages) = (BTreeSet::new(), Vec::<Planned>::new());
     while !left.is_empty() {
         let (ready, waiting): (Vec<_>, Vec<_>) =
             left.into_iter().partition(|stage| stage.after.is_subset(&done));
@@ -212,10 +237,14 @@ fn plan(file: &File) -> Result<Plan> {
             )));
         }
         done.extend(ready.iter().map(|stage| stage.name.clone()));
-        waves.push(ready);
+        for stage in ready {
+            let alike = stages.iter().enumerate().filter(|(_, one)| one.stage.may_ask_as(&stage));
+            let alike = alike.map(|(index, _)| index).collect();
+            stages.push(Planned { stage, alike });
+        }
         left = waiting;
     }
-    Ok(Plan { waves, outputs })
+    Ok(Plan { stages, outputs })
 }
 
 /// The stages that a text names; an error for a name that is not there.
@@ -284,29 +313,7 @@ fn fill(text: &str, inputs: &Map<String, Value>, said: &BTreeMap<String, Value>)
 
 impl Plan {
     async fn run(&self, ctx: &Ctx, inputs: &Map<String, Value>) -> Result<Map<String, Value>> {
-        let mut said: BTreeMap<String, Value> = BTreeMap::new();
-        for wave in &self.waves {
-            let group = ctx.group();
-            let calls = wave.iter().map(|stage| {
-                let prompt = fill(&stage.prompt, inputs, &said);
-                let group = &group;
-                async move { stage.run(group, prompt).await }
-            });
-            // A question that waits lets the other stages of its wave finish: they are paid for.
-            let stops = |result: &Result<Value>| {
-                result.as_ref().is_err_and(|error| !matches!(error, Error::Question(_)))
-            };
-            let results = pool::run(calls, usize::MAX, stops, || group.token.cancel()).await;
-            if let Some(first) = results.stopped_by {
-                let error = results.all.into_iter().nth(first).flatten();
-                return Err(error.and_then(Result::err).unwrap_or_else(|| ctx.why()));
-            }
-            for (stage, result) in wave.iter().zip(results.all) {
-                if let Some(result) = result {
-                    said.insert(stage.name.clone(), result?);
-                }
-            }
-        }
+        let said = self.stages(ctx, inputs).await?;
         let outputs = self.outputs.iter().map(|(name, text)| {
             // A placeholder alone keeps its JSON; in a text it is written out.
             let value = match pieces(text).as_slice() {
@@ -321,7 +328,80 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// What all stages said. The first failure calls the others off; a question that waits does
+    /// not: the others are paid for, and so is what can be built on them.
+    async fn stages(
+        &self,
+        ctx: &Ctx,
+        inputs: &Map<String, Value>,
+    ) -> Result<BTreeMap<String, Value>> {
+        let group = ctx.group();
+        let (mut said, mut waits) = (BTreeMap::new(), BTreeMap::new());
+        let (mut begun, mut at_work) = (BTreeSet::new(), Vec::new());
+        let mut failed = None;
+        loop {
+            for (index, one) in self.stages.iter().enumerate() {
+                let ready = failed.is_none() && !begun.contains(&index) && one.ready(&said, &begun);
+                if ready {
+                    begun.insert(index);
+                    let prompt = fill(&one.stage.prompt, inputs, &said);
+                    // Places are counted from 1.
+                    let ctx = group.placed(index as u64 + 1, &one.stage.name);
+                    let call = async move { one.stage.run(&ctx, prompt).await };
+                    at_work.push((index, Box::pin(call)));
+                }
+            }
+            let Some((index, result)) = pool::first(&mut at_work).await else { break };
+            match (result, self.stages.get(index)) {
+                (Ok(value), Some(one)) => {
+                    said.insert(one.stage.name.clone(), value);
+                }
+                (Err(Error::Question(waiting)), _) => {
+                    waits.insert(index, waiting);
+                }
+                (Err(error), _) => {
+                    failed.get_or_insert(error);
+                    group.token.cancel();
+                }
+                (Ok(_), None) => {}
+            }
+        }
+        let first_question = waits.into_values().next().map(Error::Question);
+        failed.or(first_question).map_or(Ok(said), Err)
+    }
+}
+
+impl Planned {
+    fn ready(&self, said: &BTreeMap<String, Value>, begun: &BTreeSet<usize>) -> bool {
+        self.stage.after.iter().all(|name| said.contains_key(name))
+            && self.alike.iter().all(|index| begun.contains(index))
+    }
+}
+
 impl Stage {
+    /// Whether the two may ask the same: the texts that their prompts begin and end with decide,
+    /// as what stands in between is not known yet.
+    fn may_ask_as(&self, other: &Self) -> bool {
+        if self.ask.is_none() || self.ask != other.ask || self.options != other.options {
+            return false;
+        }
+        let ends = |stage: &Self| {
+            let text = |piece: Option<&Piece<'_>>| match piece {
+                Some(Piece::Text(text)) => (*text).to_owned(),
+                _ => String::new(),
+            };
+            let pieces = pieces(&stage.prompt);
+            (text(pieces.first()), text(pieces.last()), pieces.len() == 1)
+        };
+        let ((head, tail, whole), (head2, tail2, whole2)) = (ends(self), ends(other));
+        if whole && whole2 {
+            return head == head2;
+        }
+        (head.starts_with(&head2) || head2.starts_with(&head))
+            && (tail.ends_with(&tail2) || tail2.ends_with(&tail))
+    }
+
     async fn run(&self, ctx: &Ctx, prompt: String) -> Result<Value> {
         match self.ask {
             Some(Question::Input) => ctx.input(&prompt).await.map(Value::from),

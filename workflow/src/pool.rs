@@ -4,6 +4,30 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
 
+/// A future with the number it goes by.
+pub(crate) type Numbered<F> = (usize, Pin<Box<F>>);
+
+/// The first of these that is done, taken out; `None` when there are none. Those that were added
+/// last are polled last.
+pub(crate) async fn first<T, F: Future<Output = T>>(
+    at_work: &mut Vec<Numbered<F>>,
+) -> Option<(usize, T)> {
+    poll_fn(|cx| {
+        let done = at_work.iter_mut().enumerate().find_map(|(index, (_, future))| {
+            match future.as_mut().poll(cx) {
+                Poll::Ready(result) => Some((index, result)),
+                Poll::Pending => None,
+            }
+        });
+        match done {
+            Some((index, result)) => Poll::Ready(Some((at_work.remove(index).0, result))),
+            None if at_work.is_empty() => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    })
+    .await
+}
+
 /// What came of a group.
 pub(crate) struct Group<T> {
     /// The results in order; `None` for what was never begun.

@@ -12,6 +12,9 @@ pub struct Question {
     pub run: String,
     /// The key to answer under, also from another process.
     pub key: String,
+    /// What its author calls it: in a pipeline the stage that asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// `input`, `confirm`, `select`, or a word of the author's.
     pub kind: String,
     /// What is asked.

@@ -292,17 +292,20 @@ impl Run {
         self.scopes.entry(scope.to_owned()).or_default()
     }
 
-    /// Takes a place for a step of `scope`: `key` draws its key from the counters.
+    /// Takes a place for a step of `scope`: `key` draws its key from the counters. Its position is
+    /// the next one, or `place` where the order of the calls does not say it.
     pub fn reserve(
         &mut self,
         scope: &str,
         name: &str,
+        place: Option<u64>,
         key: impl FnOnce(&mut Ordinals) -> Key,
     ) -> Slot {
         let state = self.scope(scope);
         let local = key(&mut state.ordinals);
-        state.seq += 1;
-        let (seq, parents) = (state.seq, state.frontier.clone());
+        let seq = place.unwrap_or(state.seq + 1);
+        state.seq = state.seq.max(seq);
+        let parents = state.frontier.clone();
         let key = local.clone().scoped(scope);
         let index = self.steps.len();
         self.steps.push(Step {

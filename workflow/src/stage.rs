@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::ctx::{Ctx, GRACE};
 use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::failure::{Code, Disposition, Failure};
 use crate::hash::durable_hash;
 use crate::key::{Kind, session_id};
@@ -211,12 +212,41 @@ async fn converse(
     print: &str,
     replace: bool,
 ) -> Result<StageOutcome> {
-    let prior = prior_session(ctx, slot, print, replace);
     let spec = options.spec(prompt);
+    let prior = prior_session(ctx, slot, print, replace);
+    match talk(ctx, slot, &spec, print, prior.as_ref()).await? {
+        Ok(outcome) => return Ok(outcome),
+        Err(StageError::SessionMissing { .. }) if prior.is_some() => {}
+        Err(error) => return Err(stage_error(slot, &error)),
+    }
+    // Whoever removed it wants no more of it, and without it the run could never go on.
+    let (kind, key, name) = (slot.key.kind, slot.key.key.clone(), slot.name.clone());
+    ctx.tell(&Event::SessionLost { kind, key, name });
+    let begun = talk(ctx, slot, &spec, print, None).await?;
+    begun.map_err(|error| stage_error(slot, &error))
+}
+
+fn stage_error(slot: &Slot, error: &StageError) -> Error {
+    let failure = match error {
+        StageError::SessionInUse { .. } => Failure::new(Code::SessionInUse, error.to_string()),
+        _ => failure_of(error),
+    };
+    Error::Stage { name: slot.name.clone(), failure }
+}
+
+/// One attempt in this session, or in a new one. The outer error is the run's, the inner the
+/// stage's.
+async fn talk(
+    ctx: &Ctx,
+    slot: &Slot,
+    spec: &StageSpec,
+    print: &str,
+    prior: Option<&SessionRef>,
+) -> Result<std::result::Result<StageOutcome, StageError>> {
     let cancel = ctx.token.child_token();
     let mut unrecorded = None;
     let mut on_session = |session: &SessionRef| {
-        if prior.as_ref() == Some(session) {
+        if prior == Some(session) {
             return;
         }
         if let Err(error) = ctx.record_now(session_record(ctx, slot, print, session)) {
@@ -227,7 +257,7 @@ async fn converse(
     let runner = &*ctx.pass.engine.parts.runner;
     let ran = tokio::select! {
         biased;
-        ran = run_stage(runner, &spec, prior.as_ref(), &mut on_session, &cancel) => Some(ran),
+        ran = run_stage(runner, spec, prior, &mut on_session, &cancel) => Some(ran),
         // A runner that does not heed the call to stop is left to itself after a while.
         () = async {
             ctx.token.cancelled().await;
@@ -238,11 +268,9 @@ async fn converse(
         return Err(error);
     }
     match ran {
-        Some(Ok(outcome)) => Ok(outcome),
+        Some(Ok(outcome)) => Ok(Ok(outcome)),
         _ if ctx.gate().is_err() => Err(ctx.why()),
-        Some(Err(error)) => {
-            Err(Error::Stage { name: slot.name.clone(), failure: failure_of(&error) })
-        }
+        Some(Err(error)) => Ok(Err(error)),
         None => Err(ctx.why()),
     }
 }

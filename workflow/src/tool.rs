@@ -62,8 +62,9 @@ impl Retry {
 pub struct Attempt {
     /// Its number, from 1.
     pub number: u32,
-    /// The call's key: the same for every attempt and after every restart, so it can serve the
-    /// other side as an idempotency key.
+    /// Names this call among those of all runs: the same for every attempt and after every
+    /// restart, so it can serve the other side as an idempotency key. Not the key of its record,
+    /// which two runs that call a tool alike share.
     pub key: String,
     /// Cancelled when the run is called off.
     pub cancel: CancellationToken,
@@ -139,10 +140,10 @@ where
     E: Display,
     F: Future<Output = Result<T, E>>,
 {
+    let key = crate::key::idempotency_key(&ctx.pass.root, &slot.key.key);
     for number in 1.. {
         ctx.gate()?;
-        let attempt =
-            Attempt { number, key: slot.key.key.clone(), cancel: ctx.token.child_token() };
+        let attempt = Attempt { number, key: key.clone(), cancel: ctx.token.child_token() };
         let result = tokio::select! {
             biased;
             result = effect(attempt) => result,

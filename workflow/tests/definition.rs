@@ -6,6 +6,7 @@ mod common;
 use std::sync::Arc;
 
 use agentwire_workflow::definition::Registry;
+use agentwire_workflow::key::{Key, Kind};
 use agentwire_workflow::pipeline::from_toml;
 use agentwire_workflow::record::Status;
 use agentwire_workflow::{Control, Error, Input, InputKind, Workflow};
@@ -146,6 +147,145 @@ async fn a_pipeline_runs_what_is_ready_and_asks() {
     let done = engine.resume("r", &workflow, &Control::new()).await.unwrap();
     assert_eq!((done.status, fake.count()), (Status::Completed, 4));
     assert_eq!(done.outputs.unwrap()["sure"], true);
+}
+
+/// Two chains that have nothing to do with each other, and a question that only one waits for.
+const CHAINS: &str = r#"
+name = "chains"
+
+[[stage]]
+name = "slow"
+prompt = "slow"
+
+[[stage]]
+name = "sure"
+ask = "confirm"
+prompt = "Sure?"
+
+[[stage]]
+name = "quick"
+prompt = "quick"
+
+[[stage]]
+name = "slow2"
+prompt = "slow2 {stages.slow}"
+
+[[stage]]
+name = "quick2"
+prompt = "quick2 {stages.quick}"
+
+[[stage]]
+name = "quick3"
+prompt = "quick3 {stages.quick2}"
+
+[[stage]]
+name = "last"
+prompt = "last"
+after = ["sure"]
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn a_stage_of_a_pipeline_waits_for_nothing_but_its_own() {
+    let store = memory();
+    // The slow stage answers only once the other chain is through: waves would wait for ever.
+    let through = Arc::new(tokio::sync::Notify::new());
+    let told = Arc::clone(&through);
+    let fake = Fake::new(move |call| {
+        let through = Arc::clone(&told);
+        async move {
+            match call.spec.prompt.split(' ').next().unwrap() {
+                "slow" => through.notified().await,
+                "quick3" => through.notify_one(),
+                _ => {}
+            }
+            Ok(call.spec.prompt.split(' ').next().unwrap().into())
+        }
+    });
+    let engine = engine_over(Arc::clone(&store), &fake).build();
+    let workflow = from_toml(CHAINS, None).unwrap();
+    let first = engine.run_as("r", &workflow, &none(), &Control::new()).await.unwrap();
+    assert_eq!(first.status, Status::Paused, "{:?}", first.error);
+    assert_eq!(
+        fake.seen(),
+        ["slow", "quick", "quick2 quick", "quick3 quick2", "slow2 slow"],
+        "the question holds up what waits for it alone"
+    );
+    let asked = store.records("r").unwrap();
+    let asked = asked.iter().find(|record| record.kind == Kind::Asked).unwrap();
+    store.answer("r", &asked.key, &json!(true), EPOCH).unwrap();
+    let done = engine.resume("r", &workflow, &Control::new()).await.unwrap();
+    assert_eq!((done.status, fake.count()), (Status::Completed, 6), "{:?}", done.error);
+    // Places are those of the file's order, however the stages came to begin.
+    assert!(done.report.is_clean(), "{:?}", done.report);
+    assert!(engine.verify("r", &workflow).await.unwrap().is_ok());
+    let mut places: Vec<(u64, String)> = store
+        .records("r")
+        .unwrap()
+        .into_iter()
+        .filter(|record| record.kind.is_result())
+        .map(|record| (record.seq, record.name))
+        .collect();
+    places.sort();
+    let names: Vec<&str> = places.iter().map(|(_, name)| name.as_str()).collect();
+    assert_eq!(names, ["slow", "confirm", "quick", "slow2", "quick2", "last", "quick3"]);
+    assert!(places.iter().map(|(seq, _)| *seq).eq(1..=7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn questions_that_say_the_same_keep_their_answers() {
+    const TWINS: &str = r#"
+name = "twins"
+
+[[stage]]
+name = "a"
+prompt = "a"
+
+[[stage]]
+name = "b"
+prompt = "b"
+
+[[stage]]
+name = "ask a"
+ask = "input"
+prompt = "How is {stages.a}?"
+
+[[stage]]
+name = "ask b"
+ask = "input"
+prompt = "How is {stages.b}?"
+
+[outputs]
+a = "{stages.ask a}"
+b = "{stages.ask b}"
+"#;
+    // Both say the same, and either may be the first to be done.
+    for first in ["a", "b"] {
+        let store = memory();
+        let gate = Arc::new(tokio::sync::Notify::new());
+        let opened = Arc::clone(&gate);
+        let fake = Fake::new(move |call| {
+            let gate = Arc::clone(&opened);
+            async move {
+                if call.spec.prompt == first {
+                    gate.notify_one();
+                } else {
+                    gate.notified().await;
+                }
+                Ok("it".into())
+            }
+        });
+        let engine = engine_over(Arc::clone(&store), &fake).build();
+        let workflow = from_toml(TWINS, None).unwrap();
+        engine.run_as("r", &workflow, &none(), &Control::new()).await.unwrap();
+        for (n, answer) in [(1, "good"), (2, "bad")] {
+            let key = Key::ask("input", "How is it?", &Value::Null, n).key;
+            assert!(store.answer("r", &key, &json!(answer), EPOCH).unwrap());
+        }
+        let done = engine.resume("r", &workflow, &Control::new()).await.unwrap();
+        let outputs = done.outputs.unwrap();
+        assert_eq!((&outputs["a"], &outputs["b"]), (&json!("good"), &json!("bad")), "{first}");
+        assert!(done.report.is_clean());
+    }
 }
 
 #[tokio::test(start_paused = true)]

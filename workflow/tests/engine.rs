@@ -4,16 +4,16 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agentwire::error::Kind as Fault;
-use agentwire_workflow::key::Kind;
+use agentwire_workflow::key::{Key, Kind};
 use agentwire_workflow::record::Status;
 use agentwire_workflow::store::{MemoryStore, Store};
 use agentwire_workflow::tool::Retry;
-use agentwire_workflow::{AutoResume, Control, Error, Parallel, Policy, TaskStep};
+use agentwire_workflow::{AutoResume, Control, Ctx, Error, Parallel, Policy, TaskStep};
 use common::*;
 use serde_json::{Value, json};
 
@@ -506,4 +506,55 @@ async fn a_run_that_did_nothing_fails_and_one_with_tools_alone_completes() {
     });
     let done = engine.run(&tools, &none(), &Control::new()).await.unwrap();
     assert_eq!(done.status, Status::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idempotency_key_names_one_call_of_one_run() {
+    let seen: Arc<Mutex<Vec<(String, u32)>>> = Arc::default();
+    let pay = |seen: &Arc<Mutex<Vec<(String, u32)>>>| {
+        let seen = Arc::clone(seen);
+        move |ctx: Ctx| {
+            let seen = Arc::clone(&seen);
+            async move {
+                ctx.tool("pay", json!({"amount": 1}))
+                    .retry(Retry { attempts: 2, ..Retry::default() })
+                    .run(|attempt| {
+                        let first = attempt.number == 1;
+                        seen.lock().unwrap().push((attempt.key, attempt.number));
+                        async move { if first { Err("not yet") } else { Ok(1) } }
+                    })
+                    .await?;
+                Ok(json!(1))
+            }
+        }
+    };
+    let child = named("kid", pay(&seen));
+    let own = pay(&seen);
+    let workflow = flow(move |ctx| {
+        let (child, own) = (child.clone(), own.clone());
+        async move {
+            own(ctx.clone()).await?;
+            ctx.workflow(&child).run(none()).await?;
+            Ok(json!(1))
+        }
+    });
+    let store = memory();
+    let engine = engine_over(Arc::clone(&store), &Fake::echo()).build();
+    for id in ["one", "two"] {
+        let done = engine.run_as(id, &workflow, &none(), &Control::new()).await.unwrap();
+        assert_eq!(done.status, Status::Completed, "{:?}", done.error);
+    }
+    let seen = seen.lock().unwrap().clone();
+    let numbers: Vec<u32> = seen.iter().map(|(_, number)| *number).collect();
+    assert_eq!(numbers, [1, 2, 1, 2, 1, 2, 1, 2]);
+    let keys: std::collections::BTreeSet<&String> = seen.iter().map(|(key, _)| key).collect();
+    assert_eq!(keys.len(), 4, "two calls in each of two runs: {seen:?}");
+    for pair in seen.chunks(2) {
+        assert_eq!(pair[0].0, pair[1].0, "each attempt has the call's key");
+    }
+    // What is recorded is filed as before.
+    let recorded = Key::tool("pay", &json!({"amount": 1}), 1);
+    for id in ["one", "two"] {
+        assert!(store.get(id, Kind::Tool, &recorded.key).unwrap().is_some());
+    }
 }

@@ -16,6 +16,8 @@ use agentwire_agent::model::Hosted;
 use agentwire_agent::session::Store as Sessions;
 use agentwire_agent::tool::tool;
 use agentwire_agent::{Agent, Model};
+use agentwire_workflow::event::Event;
+use agentwire_workflow::failure::Code;
 use agentwire_workflow::key::Kind;
 use agentwire_workflow::record::Status;
 use agentwire_workflow::store::{MemoryStore, Store};
@@ -143,6 +145,79 @@ async fn a_conversation_goes_on_after_its_server_died_at_each_frame() {
         let log = std::fs::read_to_string(sessions[0]["path"].as_str().unwrap()).unwrap();
         assert_eq!(log.matches("noted").count(), 1, "{frames} frames: {log}");
     }
+}
+
+/// A run of one stage that is blocked in the middle of its conversation, and its session's log.
+async fn blocked(store: &MemoryStore, dir: &Path) -> std::path::PathBuf {
+    let (client, _dying) = server(&[TURN[0], r#""cut""#]).await;
+    let engine = engine(store, client, dir, &Arc::default());
+    let blocked = engine.run_as("r", &talk(), &Map::new(), &Control::new()).await.unwrap();
+    assert_eq!(blocked.status, Status::Blocked, "{:?}", blocked.failure);
+    sessions_of(store)[0]["path"].as_str().unwrap().into()
+}
+
+fn talk() -> Workflow {
+    let builder = Workflow::builder("talk").output("said");
+    let body = |ctx: agentwire_workflow::Ctx, _inputs: Map<String, Value>| async move {
+        Ok(json!({"said": ctx.stage("talk").prompt("Count").await?.value}))
+    };
+    builder.body(body).unwrap()
+}
+
+#[tokio::test]
+async fn a_stage_whose_session_is_gone_begins_another_and_says_so() {
+    let gone: [fn(&Path); 3] = [
+        |log| std::fs::remove_file(log).unwrap(),
+        // As a process leaves it that died before its first line was written.
+        |log| std::fs::write(log, "").unwrap(),
+        // Somebody else's under that name.
+        |log| {
+            std::fs::remove_file(log).unwrap();
+            drop(agentwire_agent::session::Session::open(log).unwrap());
+        },
+    ];
+    for (n, lose) in gone.into_iter().enumerate() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = MemoryStore::new();
+        let log = blocked(&store, dir.path()).await;
+        lose(&log);
+        let left = std::fs::read(&log).ok();
+        let (client, _server) = server(&ANSWER).await;
+        let lost = Arc::new(AtomicUsize::new(0));
+        let seen = lost.clone();
+        let agent = Agent::builder(client).model("composer-2").sessions(Sessions::new(dir.path()));
+        let engine = Engine::builder(Arc::new(store.clone()), Arc::new(agent.build().unwrap()))
+            .observer(move |event: &Event| {
+                let one = matches!(event, Event::SessionLost { name, .. } if name == "talk");
+                seen.fetch_add(usize::from(one), Ordering::SeqCst);
+            })
+            .build();
+        let done = engine.resume("r", &talk(), &Control::new()).await.unwrap();
+        assert_eq!(done.status, Status::Completed, "{n}: {:?}", done.failure);
+        assert_eq!(lost.load(Ordering::SeqCst), 1, "{n}");
+        let sessions = sessions_of(&store);
+        assert_eq!(sessions.len(), 2, "{n}: the new one is on record too");
+        assert_eq!(std::fs::read(&log).ok(), left, "{n}: what is in its place was touched");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_is_in_use_blocks_the_run_until_it_is_free() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = MemoryStore::new();
+    let log = blocked(&store, dir.path()).await;
+    let elsewhere = agentwire_agent::session::Session::open(&log).unwrap();
+    let (client, _server) = server(&ANSWER).await;
+    let engine = engine(&store, client, dir.path(), &Arc::default());
+    let waits = engine.resume("r", &talk(), &Control::new()).await.unwrap();
+    assert_eq!((waits.status, waits.resumable), (Status::Blocked, true));
+    let failure = waits.failure.unwrap();
+    assert_eq!(failure.code, Code::SessionInUse);
+    assert!(failure.message.contains("in use"), "{failure:?}");
+    drop(elsewhere);
+    let done = engine.resume("r", &talk(), &Control::new()).await.unwrap();
+    assert_eq!(done.status, Status::Completed, "{:?}", done.failure);
+    assert_eq!(sessions_of(&store).len(), 1, "it is the same conversation");
 }
 
 /// The sessions on record.

@@ -335,13 +335,23 @@ fn a_cut_log_gives_an_earlier_state_and_never_less_than_the_database() {
     let (main, wal) = (fs::read(&db).unwrap(), fs::read(&log).unwrap());
     let copy = dir.path().join("b.db");
     let chance = SeededEntropy::new(9);
+    // A header of 32 bytes, then frames: a page with a header of 24 bytes.
+    const HEADER: usize = 32;
+    const FRAME: usize = 4_096 + 24;
+    let frames = (wal.len() - HEADER) / FRAME;
+    assert!(frames >= 30 && (wal.len() - HEADER) % FRAME == 0, "{} bytes", wal.len());
+    let boundaries = (0..=frames).map(|n| HEADER + n * FRAME).chain([0]);
+    let boundaries = boundaries.flat_map(|at| [at.saturating_sub(1), at, at + 1]);
+    let random = (0..512).map(|_| chance.next() as usize % wal.len());
     let mut most = 0;
-    for n in 0..200 {
-        let length = if n == 0 { wal.len() } else { chance.next() as usize % wal.len() };
+    for length in boundaries.chain(random).filter(|length| *length <= wal.len()) {
         fs::write(&copy, &main).unwrap();
         fs::write(dir.path().join("b.db-wal"), &wal[..length]).unwrap();
         let _absent = fs::remove_file(dir.path().join("b.db-shm"));
         let store = SqliteStore::open(&copy).unwrap();
+        let roots = store.roots().unwrap();
+        assert_eq!(roots.len(), 1, "a run that began is gone with a log of {length} bytes");
+        assert_eq!((roots[0].id.as_str(), roots[0].status), ("r", Status::Running));
         let records = store.records("r").unwrap();
         // A prefix of what was written: nothing in the middle is missing.
         for (k, record) in records.iter().enumerate() {

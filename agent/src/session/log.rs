@@ -116,18 +116,29 @@ pub(super) struct Read {
 }
 
 impl Log {
-    pub(super) fn open(path: &Path) -> Result<Opened, SessionError> {
+    /// Opens the log; one that is not there is made when `make` says so. Otherwise nothing is
+    /// written where no log is, not even into an empty file.
+    pub(super) fn open(path: &Path, make: bool) -> Result<Opened, SessionError> {
         let io = |what| failed(what, path);
+        let missing = || SessionError::Missing(path.display().to_string());
         let mut options = OpenOptions::new();
-        options.read(true).append(true).create(true);
+        options.read(true).append(true).create(make);
         private(&mut options);
-        let mut file = options.open(path).map_err(io("open"))?;
+        let mut file = match options.open(path) {
+            Err(error) if !make && error.kind() == io::ErrorKind::NotFound => {
+                return Err(missing());
+            }
+            opened => opened.map_err(io("open"))?,
+        };
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(SessionError::InUse(path.to_owned())),
             Err(TryLockError::Error(error)) => return Err(io("lock")(error)),
         }
         let read = read_file(&mut file, path)?;
+        if read.header.is_none() && !make {
+            return Err(missing());
+        }
         if read.torn.is_some() {
             file.set_len(read.end).map_err(io("cut the torn end of"))?;
         }

@@ -123,12 +123,24 @@ impl Session {
     /// # Errors
     /// Any [`SessionError`]. A torn last line is none: see [`Session::torn`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, SessionError> {
-        let opened = Log::open(path.as_ref())?;
+        Self::opened(path.as_ref(), true)
+    }
+
+    /// Opens the session in this log file, which must be there.
+    ///
+    /// # Errors
+    /// [`SessionError::Missing`] when it is not, and nothing is made; any other [`SessionError`].
+    pub fn open_existing(path: impl AsRef<Path>) -> Result<Self, SessionError> {
+        Self::opened(path.as_ref(), false)
+    }
+
+    fn opened(path: &Path, make: bool) -> Result<Self, SessionError> {
+        let opened = Log::open(path, make)?;
         let mut transcript = Transcript::default();
         for entry in &opened.entries {
             transcript.apply(&entry.record);
         }
-        let reference = SessionRef::new(opened.header.id.clone(), Some(path.as_ref().to_owned()));
+        let reference = SessionRef::new(opened.header.id.clone(), Some(path.to_owned()));
         let conversation = opened
             .state
             .and_then(|bytes| Conversation::from_bytes(&bytes, BlobLimits::default()).ok())
@@ -229,6 +241,26 @@ mod tests {
     use super::*;
     use crate::model::Scripted;
     use crate::{Agent, Stop};
+
+    #[test]
+    fn a_session_that_must_be_there_is_not_made() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("s.jsonl");
+        let missing = Session::open_existing(&path);
+        assert!(matches!(missing, Err(SessionError::Missing(_))), "{missing:?}");
+        assert!(!path.exists(), "it was made");
+        // As a process leaves it that died before its first line was written.
+        std::fs::write(&path, "").expect("a file");
+        let empty = Session::open_existing(&path);
+        assert!(matches!(empty, Err(SessionError::Missing(_))), "{empty:?}");
+        assert_eq!(std::fs::read(&path).expect("the file"), b"", "something was written");
+        let made = Session::open(&path).expect("it opens");
+        let busy = Session::open_existing(&path);
+        assert!(matches!(busy, Err(SessionError::InUse(_))), "{busy:?}");
+        let reference = made.reference().clone();
+        drop(made);
+        assert_eq!(*Session::open_existing(&path).expect("it is there").reference(), reference);
+    }
 
     #[tokio::test]
     async fn a_state_that_is_on_the_disk_is_not_written_again() {

@@ -67,7 +67,7 @@ impl Connection {
         let connected = self.target.connect(look, self.script()).await?;
         let known = Arc::new(Known::open(&connected, look));
         let hosted = self.hosted(connected.client, report, look)?;
-        let sessions = Sessions::new(super::folder()?.join("sessions"));
+        let sessions = Sessions::new(super::sessions()?);
         let listed = Listed { hosted, known: Arc::clone(&known), look };
         let agent = Agent::builder(listed).model(&self.model).sessions(sessions).build();
         let agent = agent.map_err(|error| Failure::usage(error.to_string()))?;

@@ -1,5 +1,6 @@
 //! `workflow list`, `show`, `kill` and `answer`.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 
 use agentwire_workflow::key::Kind;
@@ -7,7 +8,8 @@ use agentwire_workflow::record::{Record, Root};
 use agentwire_workflow::store::Store as _;
 use serde_json::{Value, json};
 
-use super::{ask, failed, now, one, store};
+use super::kept::Runs;
+use super::{ask, failed, now, one};
 use crate::failure::Failure;
 use crate::output::{self, Look, printable};
 
@@ -43,7 +45,8 @@ pub(super) struct Answer {
     /// Id of the run, or the beginning of it
     id: String,
 
-    /// The question: its key or the beginning of it, as `show` lists it, or its whole text
+    /// The question, as `show` lists it: the name of its stage, its text or a part of it, or the
+    /// beginning of its key
     question: String,
 
     /// The answer: text, yes or no, one of the options, or JSON
@@ -54,8 +57,8 @@ fn put(text: &str) -> Result<(), Failure> {
     writeln!(std::io::stdout().lock(), "{text}").map_err(output::failed)
 }
 
-pub(super) fn list(args: &List) -> Result<(), Failure> {
-    let store = store()?;
+pub(super) fn list(args: &List, runs: &Runs) -> Result<(), Failure> {
+    let store = runs.open()?;
     let roots = if args.resumable { store.resumable() } else { store.roots() };
     let roots = roots.map_err(failed)?;
     if roots.is_empty() && !args.json {
@@ -79,8 +82,8 @@ fn head(root: &Root) -> Value {
     serde_json::to_value(root).unwrap_or(Value::Null)
 }
 
-pub(super) fn show(args: &Show) -> Result<(), Failure> {
-    let store = store()?;
+pub(super) fn show(args: &Show, runs: &Runs) -> Result<(), Failure> {
+    let store = runs.open()?;
     let root = one(&store, &args.id)?;
     let records = store.records(&root.id).map_err(failed)?;
     if args.json {
@@ -99,12 +102,14 @@ pub(super) fn show(args: &Show) -> Result<(), Failure> {
     if let Some(at) = root.retry_at {
         put(&format!("  can be tried again at {}", time(at)))?;
     }
-    tree(&records, "", 1)
+    let mut lines = Vec::new();
+    tree(&records, "", 1, &mut lines);
+    lines.iter().try_for_each(|line| put(line))
 }
 
 /// The results of one run in the order they were called, children below their parents; then the
 /// questions nobody has answered.
-fn tree(records: &[Record], scope: &str, depth: usize) -> Result<(), Failure> {
+fn tree(records: &[Record], scope: &str, depth: usize, out: &mut Vec<String>) {
     let indent = "  ".repeat(depth);
     let mut level: Vec<&Record> =
         records.iter().filter(|one| one.scope == scope && one.kind != Kind::Session).collect();
@@ -113,45 +118,41 @@ fn tree(records: &[Record], scope: &str, depth: usize) -> Result<(), Failure> {
         if record.kind == Kind::Asked {
             let answered = records.iter().any(|one| one.kind == Kind::Ask && one.key == record.key);
             if !answered {
-                put(&format!("{indent}waits: {} [{}]", printable(&message(record)), record.key))?;
+                out.push(format!("{indent}waits: {} [{}]", printable(&asks(record)), record.key));
             }
             continue;
         }
-        if record.kind == Kind::Child {
-            tree(records, &record.key, depth + 1)?;
-        }
-        put(&format!(
+        out.push(format!(
             "{indent}{} {}{} [{}]",
             record.kind.as_str(),
             printable(&record.name),
             took(record),
             record.key
-        ))?;
+        ));
+        if record.kind == Kind::Child {
+            tree(records, &record.key, depth + 1, out);
+        }
     }
     // A child that is not done has no record of its own yet.
-    let mut open: Vec<&str> = records
-        .iter()
-        .map(|one| one.scope.as_str())
-        .filter(|one| is_child_of(one, scope))
-        .filter(|one| !records.iter().any(|two| two.kind == Kind::Child && two.key == **one))
-        .collect();
-    open.sort_unstable();
-    open.dedup();
+    let scopes: BTreeSet<&str> = records.iter().map(|one| one.scope.as_str()).collect();
+    let is_done = |key: &str| records.iter().any(|one| one.kind == Kind::Child && one.key == key);
+    let open = scopes.iter().filter(|one| is_below(one, scope) && !is_done(one)).filter(|one| {
+        // One below another of these is shown there.
+        !scopes.iter().any(|two| is_below(two, scope) && is_below(one, two))
+    });
     for child in open {
-        put(&format!("{indent}child under way [{child}]"))?;
-        tree(records, child, depth + 1)?;
+        out.push(format!("{indent}child under way [{child}]"));
+        tree(records, child, depth + 1, out);
     }
-    Ok(())
 }
 
-/// Whether `child` is a scope directly below `scope`: the shortest there is.
-fn is_child_of(child: &str, scope: &str) -> bool {
-    let inner = if scope.is_empty() {
-        Some(child)
-    } else {
-        child.strip_prefix(scope).and_then(|rest| rest.strip_prefix(':'))
-    };
-    inner.is_some_and(|inner| !inner.is_empty() && inner.matches(":workflow:").count() <= 1)
+/// Whether the scope `inner` lies in `outer`.
+fn is_below(inner: &str, outer: &str) -> bool {
+    match inner.strip_prefix(outer) {
+        Some(rest) if outer.is_empty() => !rest.is_empty(),
+        Some(rest) => rest.starts_with(':'),
+        None => false,
+    }
 }
 
 /// Model, attempts, tokens and time of a stage.
@@ -177,6 +178,51 @@ fn message(asked: &Record) -> String {
     detail.and_then(|detail| detail["message"].as_str()).unwrap_or_default().to_owned()
 }
 
+/// What the author calls a question: in a pipeline its stage.
+fn named(asked: &Record) -> &str {
+    asked.detail.as_ref().and_then(|detail| detail["name"].as_str()).unwrap_or_default()
+}
+
+/// A question with its name, where it has one.
+fn asks(asked: &Record) -> String {
+    match named(asked) {
+        "" => message(asked),
+        name => format!("{name}: {}", message(asked)),
+    }
+}
+
+/// The one question that is meant: by its name, its whole text, its kind, the beginning of its
+/// key, or a part of its text. What is exact goes before what is not, and what still waits before
+/// what was answered.
+fn meant<'a>(records: &'a [Record], wanted: &str) -> Result<&'a Record, Failure> {
+    let own = |one: &'a Record| one.key.rsplit(':').next().unwrap_or_default();
+    let small = wanted.to_lowercase();
+    let tests: [&dyn Fn(&'a Record) -> bool; 5] = [
+        &|one| named(one) == wanted,
+        &|one| message(one) == wanted,
+        &|one| one.name == wanted,
+        &|one| one.key.starts_with(wanted) || own(one).starts_with(wanted),
+        &|one| message(one).to_lowercase().contains(&small),
+    ];
+    let answered = |key: &str| records.iter().any(|one| one.kind == Kind::Ask && one.key == key);
+    for test in tests.into_iter().filter(|_| !wanted.is_empty()) {
+        let asked = records.iter().filter(|one| one.kind == Kind::Asked && test(one));
+        let (old, open): (Vec<_>, Vec<_>) = asked.partition(|one| answered(&one.key));
+        match (open.as_slice(), old.as_slice()) {
+            ([], []) => {}
+            ([one], _) | ([], [one]) => return Ok(one),
+            (several, others) => {
+                let all = several.iter().chain(others).map(|one| one.key.as_str());
+                let keys = all.collect::<Vec<_>>().join(", ");
+                return Err(Failure::usage(format!(
+                    "several questions fit; give the beginning of one key of {keys}"
+                )));
+            }
+        }
+    }
+    Err(Failure::usage("no such question was asked; `workflow show` lists them"))
+}
+
 /// UTC, by the calendar rules of Howard Hinnant's `civil_from_days`.
 fn time(millis: u64) -> String {
     let seconds = millis / 1_000;
@@ -193,8 +239,8 @@ fn time(millis: u64) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
 }
 
-pub(super) fn kill(args: &Kill) -> Result<(), Failure> {
-    let store = store()?;
+pub(super) fn kill(args: &Kill, runs: &Runs) -> Result<(), Failure> {
+    let store = runs.open()?;
     let root = one(&store, &args.id)?;
     if store.kill(&root.id, now()).map_err(failed)? {
         return put(&format!("run {} is cancelled", root.id));
@@ -203,23 +249,11 @@ pub(super) fn kill(args: &Kill) -> Result<(), Failure> {
     Err(Failure::usage(format!("the run {} is over already ({status})", root.id)))
 }
 
-pub(super) fn answer(args: &Answer) -> Result<(), Failure> {
-    let store = store()?;
+pub(super) fn answer(args: &Answer, runs: &Runs) -> Result<(), Failure> {
+    let store = runs.open()?;
     let root = one(&store, &args.id)?;
     let records = store.records(&root.id).map_err(failed)?;
-    let mut asked = records.iter().filter(|one| {
-        let wanted = args.question.as_str();
-        let own = one.key.rsplit(':').next().unwrap_or_default();
-        one.kind == Kind::Asked
-            && (one.key.starts_with(wanted) || own.starts_with(wanted) || message(one) == wanted)
-    });
-    let question = match (asked.next(), asked.next()) {
-        (Some(question), None) => question,
-        (None, _) => {
-            return Err(Failure::usage("no such question was asked; `workflow show` lists them"));
-        }
-        _ => return Err(Failure::usage("several questions fit; give more of the key")),
-    };
+    let question = meant(&records, &args.question)?;
     let details = question.detail.as_ref().map(|detail| detail["details"].clone());
     let value = ask::answer(&question.name, &details.unwrap_or(Value::Null), &args.value)
         .map_err(Failure::usage)?;
@@ -232,6 +266,86 @@ pub(super) fn answer(args: &Answer) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn record(kind: Kind, scope: &str, key: &str, name: &str, seq: u64) -> Record {
+        Record {
+            kind,
+            key: key.into(),
+            scope: scope.into(),
+            name: name.into(),
+            seq,
+            print: String::new(),
+            value: Some(Value::Null),
+            detail: None,
+            at: 0,
+        }
+    }
+
+    fn question(key: &str, name: &str, message: &str) -> Record {
+        let detail = Some(json!({"name": name, "message": message}));
+        Record { detail, ..record(Kind::Asked, "", key, "confirm", 9) }
+    }
+
+    #[test]
+    fn children_stand_below_their_parents_in_the_order_of_the_calls() {
+        let kid = "workflow:kid:1";
+        let inner = "workflow:kid:1:workflow:toy:1";
+        let records = [
+            record(Kind::Stage, kid, "workflow:kid:1:stage:b:1", "b", 2),
+            record(Kind::Stage, inner, "workflow:kid:1:workflow:toy:1:stage:t:1", "t", 1),
+            record(Kind::Child, "", kid, "kid", 2),
+            record(Kind::Child, kid, inner, "toy", 1),
+            record(Kind::Stage, "", "stage:last:1", "last", 3),
+            record(Kind::Tool, "", "h1", "first", 1),
+            record(Kind::Stage, "workflow:open:1", "workflow:open:1:stage:o:1", "o", 1),
+            record(Kind::Tool, "workflow:open:1:workflow:workflow:in:1", "h5", "deep", 1),
+            record(Kind::Session, "", "stage-session:stage:last:1:h", "last", 3),
+            question("h2", "sure", "Sure?"),
+        ];
+        let mut lines = Vec::new();
+        tree(&records, "", 1, &mut lines);
+        let expected = [
+            "  tool first [h1]",
+            "  child kid [workflow:kid:1]",
+            "    child toy [workflow:kid:1:workflow:toy:1]",
+            "      stage t [workflow:kid:1:workflow:toy:1:stage:t:1]",
+            "    stage b [workflow:kid:1:stage:b:1]",
+            "  stage last [stage:last:1]",
+            "  waits: sure: Sure? [h2]",
+            "  child under way [workflow:open:1]",
+            "    stage o [workflow:open:1:stage:o:1]",
+            "    child under way [workflow:open:1:workflow:workflow:in:1]",
+            "      tool deep [h5]",
+        ];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn a_question_is_found_by_what_is_said_of_it() {
+        let records = [
+            question("h1a", "publish", "Publish the draft?"),
+            question("h1b", "h1a", "Is it done?"),
+            question("workflow:kid:1:h2c", "again", "Publish it again?"),
+            question("h3d", "old", "Was it good?"),
+            record(Kind::Ask, "", "h3d", "confirm", 9),
+        ];
+        let found = |wanted: &str| meant(&records, wanted).ok().map(|one| one.key.as_str());
+        for (wanted, key) in [
+            ("publish", "h1a"),
+            ("h1a", "h1b"),
+            ("Publish it again?", "workflow:kid:1:h2c"),
+            ("h2", "workflow:kid:1:h2c"),
+            ("workflow:kid", "workflow:kid:1:h2c"),
+            ("the DRAFT", "h1a"),
+            ("good", "h3d"),
+            // Several have an "it"; those are not guessed between.
+        ] {
+            assert_eq!(found(wanted), Some(key), "{wanted}");
+        }
+        for wanted in ["", "h1", "it", "confirm", "nobody"] {
+            assert_eq!(found(wanted), None, "{wanted:?}");
+        }
+    }
 
     #[test]
     fn times_are_utc() {

@@ -2,14 +2,15 @@
 
 mod ask;
 mod connect;
+mod import;
+mod kept;
 mod list;
 mod progress;
 mod run;
 mod source;
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use agentwire::error::{Blame, Kind};
 use agentwire_workflow::Error;
@@ -18,11 +19,10 @@ use agentwire_workflow::record::Root;
 use agentwire_workflow::store::{SqliteStore, Store};
 
 use crate::failure::{Failure, Report};
+use kept::Runs;
 
 /// The variable that names the folder of runs.
 const FOLDER: &str = "AGENTWIRE_WORKFLOWS";
-/// How long runs that are over are kept.
-const KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// Run pipelines of prompts that survive the end of their process.
 #[derive(Debug, clap::Args)]
@@ -32,10 +32,16 @@ const KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
   agentwire workflow answer 3f2a publish yes && agentwire workflow resume 3f2a --local
 
 Environment:
-  AGENTWIRE_WORKFLOWS  folder of the runs [default: a folder where the system keeps state]
+  AGENTWIRE_WORKFLOWS           folder of the runs [default: a folder where the system keeps state]
+  AGENTWIRE_WORKFLOW_KEEP_DAYS  days for which runs that are over are kept [default: 30]
 
 Exit codes: 4 when a run waits for an answer or for its provider and can be resumed.")]
 pub(crate) struct Args {
+    /// Remove runs that have been over for so many days, with their sessions
+    /// [default: 30, or AGENTWIRE_WORKFLOW_KEEP_DAYS]
+    #[arg(long, value_name = "N", global = true)]
+    keep_days: Option<u32>,
+
     #[command(subcommand)]
     command: Command,
 }
@@ -56,6 +62,8 @@ enum Command {
     Kill(list::Kill),
     /// Answer a question that a run waits for
     Answer(list::Answer),
+    /// Take over the runs of another program's state file, to look at them with `show`
+    Import(import::Import),
 }
 
 impl Args {
@@ -65,21 +73,24 @@ impl Args {
             Command::Resume(args) => args.shared.json,
             Command::List(args) => args.json,
             Command::Show(args) => args.json,
-            Command::Verify(_) | Command::Kill(_) | Command::Answer(_) => false,
+            Command::Verify(args) => args.json,
+            Command::Kill(_) | Command::Answer(_) | Command::Import(_) => false,
         };
         if json { Report::Json } else { Report::Text }
     }
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let runs = Runs::kept(args.keep_days)?;
     match &args.command {
-        Command::Run(args) => run::run(args),
-        Command::Resume(args) => run::resume(args),
-        Command::Verify(args) => run::verify(args),
-        Command::List(args) => list::list(args),
-        Command::Show(args) => list::show(args),
-        Command::Kill(args) => list::kill(args),
-        Command::Answer(args) => list::answer(args),
+        Command::Run(args) => run::run(args, &runs),
+        Command::Resume(args) => run::resume(args, &runs),
+        Command::Verify(args) => run::verify(args, &runs),
+        Command::List(args) => list::list(args, &runs),
+        Command::Show(args) => list::show(args, &runs),
+        Command::Kill(args) => list::kill(args, &runs),
+        Command::Answer(args) => list::answer(args, &runs),
+        Command::Import(args) => import::import(args, &runs),
     }
 }
 
@@ -101,12 +112,9 @@ fn folder() -> Result<PathBuf, Failure> {
     }
 }
 
-/// Opens the database of runs; those that were over long ago are removed.
-fn store() -> Result<Arc<SqliteStore>, Failure> {
-    let store = SqliteStore::open(folder()?.join("workflow.db")).map_err(failed)?;
-    let kept = now().saturating_sub(u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX));
-    store.prune(kept).map_err(failed)?;
-    Ok(Arc::new(store))
+/// Where the sessions of stages are.
+fn sessions() -> Result<PathBuf, Failure> {
+    Ok(folder()?.join("sessions"))
 }
 
 #[allow(clippy::disallowed_methods, reason = "the command's own clock")]

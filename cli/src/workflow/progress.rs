@@ -78,6 +78,9 @@ impl Observer for Progress {
             Event::Retrying { name, attempt, wait_ms } => {
                 self.say(&format!("  {name}: attempt {attempt} failed, next in {wait_ms} ms"));
             }
+            Event::SessionLost { name, .. } => {
+                self.say(&format!("  {name}: its conversation is gone, another begins"));
+            }
             Event::Blocked { .. } => {
                 self.say("  the provider asks to wait; the run goes on by itself");
             }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use agentwire_agent::Agent;
 use agentwire_workflow::engine::Verdict;
-use agentwire_workflow::record::Status;
-use agentwire_workflow::{Control, Engine, Outcome, Policy, Workflow};
+use agentwire_workflow::record::{Root, Status};
+use agentwire_workflow::{Control, Engine, Outcome, Policy, Workflow, import};
 use serde_json::{Map, Value, json};
 
 use super::ask::Terminal;
 use super::connect::Connection;
+use super::kept::Runs;
 use super::progress::Progress;
-use super::{failed, one, source, store};
+use super::{failed, one, source};
 use crate::failure::{Failure, Report, exit};
 use crate::interrupt::Interrupt;
 use crate::output::{self, Look, for_terminal};
@@ -56,6 +57,10 @@ pub(super) struct Verify {
     /// The workflow's file, when it is no longer where it was
     #[arg(long, value_name = "FILE")]
     file: Option<String>,
+
+    /// Print one JSON object (docs/CLI.md)
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -83,21 +88,33 @@ enum Changed {
     Accept,
 }
 
-pub(super) fn run(args: &Run) -> Result<(), Failure> {
+pub(super) fn run(args: &Run, runs: &Runs) -> Result<(), Failure> {
     let workflow = source::load(&args.workflow)?;
     let inputs = source::inputs(&workflow, &args.input)?;
     let inputs = workflow.check_inputs(&inputs).map_err(failed)?;
-    runtime::block_on(drive(&args.shared, &workflow, args.id.as_deref(), &inputs))
+    runtime::block_on(drive(&args.shared, runs, &workflow, args.id.as_deref(), &inputs))
 }
 
-pub(super) fn resume(args: &Resume) -> Result<(), Failure> {
-    let root = one(&*store()?, &args.id)?;
-    let workflow = source::load(args.file.as_deref().unwrap_or(&root.code))?;
-    runtime::block_on(drive(&args.shared, &workflow, Some(&root.id), &root.inputs))
+pub(super) fn resume(args: &Resume, runs: &Runs) -> Result<(), Failure> {
+    let root = one(&*runs.open()?, &args.id)?;
+    let workflow = workflow_of(&root, args.file.as_deref())?;
+    runtime::block_on(drive(&args.shared, runs, &workflow, Some(&root.id), &root.inputs))
+}
+
+/// The workflow of a run, from the file it was made from or another one.
+fn workflow_of(root: &Root, file: Option<&str>) -> Result<Workflow, Failure> {
+    if root.code == import::CODE {
+        let id = &root.id;
+        return Err(Failure::usage(format!(
+            "the run {id} was imported: it can only be looked at (`agentwire workflow show {id}`)"
+        )));
+    }
+    source::load(file.unwrap_or(&root.code))
 }
 
 async fn drive(
     shared: &Shared,
+    runs: &Runs,
     workflow: &Workflow,
     id: Option<&str>,
     inputs: &Map<String, Value>,
@@ -106,7 +123,7 @@ async fn drive(
     let mut interrupt = Interrupt::install()?;
     let report = if shared.json { Report::Json } else { Report::Text };
     let connected = shared.connection.connect(report, look).await?;
-    let engine = Engine::builder(store()?, Arc::<Agent>::clone(&connected.agent))
+    let engine = Engine::builder(runs.open()?, Arc::<Agent>::clone(&connected.agent))
         .ask(Terminal::new(look, shared.json))
         .observer(Progress::new(look, shared.json))
         .concurrency(usize::from(shared.concurrency))
@@ -154,7 +171,7 @@ fn print(outcome: &Outcome, json: bool, look: Look) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     if json {
         let line = json!({
-            "event": "result",
+            "type": "result",
             "id": outcome.id,
             "status": outcome.status,
             "resumable": outcome.resumable,
@@ -196,10 +213,10 @@ fn print(outcome: &Outcome, json: bool, look: Look) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) fn verify(args: &Verify) -> Result<(), Failure> {
-    let store = store()?;
+pub(super) fn verify(args: &Verify, runs: &Runs) -> Result<(), Failure> {
+    let store = runs.open()?;
     let root = one(&store, &args.id)?;
-    let workflow = source::load(args.file.as_deref().unwrap_or(&root.code))?;
+    let workflow = workflow_of(&root, args.file.as_deref())?;
     let verdict = runtime::block_on(async {
         // Nothing is asked of a model: an engine without one is enough.
         let nobody = agentwire_agent::model::Scripted::answers(Vec::<String>::new());
@@ -208,8 +225,24 @@ pub(super) fn verify(args: &Verify) -> Result<(), Failure> {
         let engine = Engine::builder(store, Arc::new(agent)).build();
         engine.verify(&root.id, &workflow).await.map_err(failed)
     })?;
-    say(&verdict)?;
+    if args.json {
+        say_json(&root, &verdict)?;
+    } else {
+        say(&verdict)?;
+    }
     if verdict.is_ok() { Ok(()) } else { Err(Failure::Said(exit::FAILED)) }
+}
+
+fn say_json(root: &Root, verdict: &Verdict) -> Result<(), Failure> {
+    let line = json!({
+        "id": root.id,
+        "ok": verdict.is_ok(),
+        "replayed": verdict.replayed,
+        "report": verdict.report,
+        "stopped": verdict.stopped.as_ref().map(ToString::to_string),
+        "same_outputs": verdict.same_outputs,
+    });
+    writeln!(std::io::stdout().lock(), "{line}").map_err(output::failed)
 }
 
 fn say(verdict: &Verdict) -> Result<(), Failure> {

@@ -13,9 +13,16 @@ use crate::input::Source;
 pub(super) fn load(what: &str) -> Result<Workflow, Failure> {
     let path = find(what)?;
     let text = Source::File(path.clone()).text()?;
+    let wrong = |error| Failure::usage(format!("{}: {error}", path.display()));
+    if let Some((stage, member)) = pipeline::wants_tools(&text).map_err(wrong)? {
+        return Err(Failure::usage(format!(
+            "{}: stage {stage} has `{member}`, but this command gives a stage no tools to choose \
+             from; leave it out (--workspace serves files)",
+            path.display()
+        )));
+    }
     let code = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
-    pipeline::from_toml(&text, Some(code.display().to_string()))
-        .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+    pipeline::from_toml(&text, Some(code.display().to_string())).map_err(wrong)
 }
 
 fn find(what: &str) -> Result<PathBuf, Failure> {

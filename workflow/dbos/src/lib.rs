@@ -214,7 +214,7 @@ async fn go_on(
     spec: &StageSpec,
     recorded: &SessionRef,
 ) -> std::result::Result<StageOutcome, StageError> {
-    // Opening it would make an empty one in its place.
+    // A stage elsewhere may still have it: another worker is to go on, not this one anew.
     if let Some(path) = recorded.path.as_ref().filter(|path| !path.exists()) {
         let message = format!("{} is not on this machine", path.display());
         return Err(StageError::Session { message });
@@ -247,8 +247,15 @@ async fn wait_as_asked(error: &StageError) {
 
 /// How a failure goes on record: as the stage's own, or not at all where it is the machine's.
 fn filed(error: StageError) -> Error<StageError> {
-    match (&error, dbos::workflow_id()) {
-        (StageError::Session { .. } | StageError::Cancelled, Some(workflow_id)) => {
+    let here = matches!(
+        error,
+        StageError::Session { .. }
+            | StageError::SessionMissing { .. }
+            | StageError::SessionInUse { .. }
+            | StageError::Cancelled
+    );
+    match dbos::workflow_id() {
+        Some(workflow_id) if here => {
             tracing::error!(workflow_id, %error, "the stage is left for another worker");
             Error::Interrupted { workflow_id }
         }

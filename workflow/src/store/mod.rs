@@ -76,7 +76,8 @@ pub trait Store: Send + Sync {
     }
 
     /// Begins a run, or takes an existing one over. A root that is new is stored with status
-    /// running; one that is there keeps its inputs and its creation time and becomes running.
+    /// running; one that is there keeps its inputs and its creation time and becomes running. A
+    /// store with a log brings it into its main file, so that a run that began is never unknown.
     ///
     /// # Errors
     /// [`StoreError::Busy`] while its owner lives, [`StoreError::NotResumable`] once it is over.

@@ -62,6 +62,15 @@ impl SqliteStore {
         Ok(done)
     }
 
+    /// Brings the log into the main file. A log can be cut or lost without a trace, and a run
+    /// whose head was only there would be taken for one that never was. Somebody who reads at the
+    /// moment may keep it from being emptied; what is in the main file then is enough.
+    fn empty_log(&self) -> StoreResult<()> {
+        self.read(|connection| {
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_busy| Ok(()))
+        })
+    }
+
     fn leased<T>(
         &self,
         lease: &Lease,
@@ -158,7 +167,7 @@ fn apply(
 
 impl Store for SqliteStore {
     fn begin(&self, new: &NewRoot, owner: &Owner, now: Millis) -> StoreResult<Lease> {
-        self.write(|transaction| {
+        let lease = self.write(|transaction| {
             match head(transaction, &new.id)? {
                 Some(root) => {
                     if let Err(refused) = may_take(&root, now) {
@@ -189,7 +198,13 @@ impl Store for SqliteStore {
                 ],
             )?;
             Ok(Ok(Lease { root: new.id.clone(), owner: owner.clone() }))
-        })
+        })?;
+        if let Err(error) = self.empty_log() {
+            // The caller is told that nothing began: the run must not stay closed to the next.
+            let _runs_out = self.release(&lease);
+            return Err(error);
+        }
+        Ok(lease)
     }
 
     fn renew(&self, lease: &Lease, now: Millis) -> StoreResult<()> {
