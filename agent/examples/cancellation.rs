@@ -5,11 +5,18 @@ use std::time::Duration;
 
 use agentwire_agent::model::{Reply, Scripted};
 use agentwire_agent::tool::tool;
-use agentwire_agent::{Agent, Event, ToolContext};
+use agentwire_agent::{Agent, Ended, Event, ToolContext};
 use serde_json::{Value, json};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let ended = build().await?;
+    println!("{:?}, {} messages are kept", ended.outcome.stop, ended.session.messages().len());
+    Ok(())
+}
+
+/// The whole example; gives how the task ended.
+pub(crate) async fn build() -> Result<Ended, Box<dyn std::error::Error>> {
     let slow = tool("build", "Builds the project", |context: ToolContext, _: Value| async move {
         for percent in (0..).step_by(10) {
             context.progress(format!("{percent} %"));
@@ -36,7 +43,5 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             _ => {}
         }
     }
-    let ended = running.finish().await?;
-    println!("{:?}, {} messages are kept", ended.outcome.stop, ended.session.messages().len());
-    Ok(())
+    Ok(running.finish().await?)
 }

@@ -31,13 +31,17 @@ async fn ask(
     Sse::new(events).keep_alive(KeepAlive::default())
 }
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// An agent at `/`.
+pub(crate) fn app() -> Result<Router, Box<dyn std::error::Error>> {
     let model = Local::new(Script::assistant())?;
     let agent = Agent::builder(model).model("composer-2").build()?;
-    let app = Router::new().route("/", get(ask)).with_state(agent);
+    Ok(Router::new().route("/", get(ask)).with_state(agent))
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
     println!("http://{}/?q=hello", listener.local_addr()?);
-    axum::serve(listener, app).await?;
+    axum::serve(listener, app()?).await?;
     Ok(())
 }

@@ -14,6 +14,11 @@ struct Weather {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ask().await.map(drop)
+}
+
+/// The whole example; gives the answer.
+pub(crate) async fn ask() -> Result<String, Box<dyn std::error::Error>> {
     let weather = tool("weather", "The weather of a city, now", |_, Weather { city }| async move {
         match city.as_str() {
             "Paris" => Ok("18 degrees, rain"),
@@ -29,14 +34,18 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let model = Local::new(Script::from_json(script)?)?;
 
     let agent = Agent::builder(model).model("composer-2").tool(weather).build()?;
+    let mut answer = String::new();
     let mut running = agent.prompt("How is the weather in Paris?").start();
     while let Some(event) = running.next().await {
         match event {
             Event::Text { text } => print!("{text}"),
             Event::ToolStarted { call } => println!("[{} {}]", call.name, call.arguments),
-            Event::Finished { outcome } => println!("\n[{} turns]", outcome.turns),
+            Event::Finished { outcome } => {
+                println!("\n[{} turns]", outcome.turns);
+                answer = outcome.text;
+            }
             _ => {}
         }
     }
-    Ok(())
+    Ok(answer)
 }

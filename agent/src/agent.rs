@@ -57,13 +57,15 @@ impl Agent {
     }
 
     /// A task that goes on where a session stopped, whether its last task broke off or ended
-    /// without an answer. A session whose last task has its answer gives that.
+    /// without an answer. A session whose last task has its answer gives that. The model that
+    /// answered last is asked first, where it is one of the agent's.
     pub fn resume(&self, session: Session) -> Task {
         self.task(None).session(session)
     }
 
     pub(crate) fn task(&self, prompt: Option<Message>) -> Task {
-        Task { agent: self.clone(), prompt, session: None }
+        let settled = prompt.is_none();
+        Task { agent: self.clone(), prompt, session: None, settled }
     }
 }
 
@@ -120,6 +122,19 @@ impl AgentBuilder {
         tools.into_iter().fold(self, Self::shared_tool)
     }
 
+    /// Adds those of these tools that can be taken up beside the tools before them, and says why
+    /// the others cannot: what a server offers is not the caller's fault.
+    pub fn tools_that_fit(
+        mut self,
+        tools: impl IntoIterator<Item = Arc<dyn Tool>>,
+    ) -> (Self, Vec<ToolboxError>) {
+        let mut left_out = Vec::new();
+        for tool in tools {
+            left_out.extend(self.toolbox.add(tool).err());
+        }
+        (self, left_out)
+    }
+
     /// What each task may use.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.options.limits = limits;
@@ -129,6 +144,14 @@ impl AgentBuilder {
     /// Summarises conversations that grow larger than this.
     pub fn context_budget(mut self, budget: ContextBudget) -> Self {
         self.options.budget = Some(budget);
+        self
+    }
+
+    /// Summarises conversations that fill three quarters of the model's context window, where the
+    /// service names that and there is no [`context_budget`](Self::context_budget). Without either
+    /// a conversation is never summarised.
+    pub fn summarise_by_window(mut self) -> Self {
+        self.options.by_window = true;
         self
     }
 
@@ -192,6 +215,8 @@ pub struct Task {
     /// `None`: goes on with the session.
     pub(crate) prompt: Option<Message>,
     pub(crate) session: Option<Session>,
+    /// It goes on with what was asked before: with the model that answered then.
+    pub(crate) settled: bool,
 }
 
 impl Task {
@@ -233,23 +258,26 @@ impl Task {
         let session = self.session.unwrap_or_else(Session::in_memory);
         let messages = session.messages();
         let options = self.agent.options;
-        let turn = match self.prompt {
+        // Only the end of the task is missing in the log: the answer is there.
+        let whole = session.is_unfinished()
+            && messages.last().is_some_and(|last| {
+                matches!(**last, Message::Assistant { .. }) && calls_of(last).next().is_none()
+            });
+        let done = session.last_outcome().is_some_and(crate::Outcome::is_completed);
+        let answered = self.prompt.is_none() && (whole || done);
+        let mut turn = match self.prompt {
             Some(prompt) => Turn::new(options, messages, prompt),
-            None => {
-                // Only the end of the task is missing in the log: the answer is there.
-                let whole = session.is_unfinished()
-                    && messages.last().is_some_and(|last| {
-                        matches!(**last, Message::Assistant { .. })
-                            && calls_of(last).next().is_none()
-                    });
-                let done = session.last_outcome().is_some_and(crate::Outcome::is_completed);
-                let mut turn = Turn::resume(options, messages);
-                if whole || done {
-                    turn.conclude_answered();
-                }
-                turn
-            }
+            None => Turn::resume(options, messages),
         };
+        if let Some(model) = session.last_model().filter(|_| self.settled) {
+            turn.begin_with(model);
+        }
+        if let Some(outcome) = session.last_outcome() {
+            turn.recall_context(&outcome.usage);
+        }
+        if answered {
+            turn.conclude_answered();
+        }
         let (events, receiver) = mpsc::channel(EVENTS);
         let (sender, commands) = mpsc::unbounded_channel();
         let cancel = CancellationToken::new();

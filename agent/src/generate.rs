@@ -8,7 +8,9 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, Task};
+use crate::event::{Event, Notice};
 use crate::outcome::Outcome;
+use crate::running::Ended;
 use crate::session::Session;
 use crate::stage::StageError;
 use crate::tool;
@@ -40,19 +42,43 @@ impl Task {
     /// # Errors
     /// [`StageError::Output`] when no answer fits, else why the task did not complete.
     pub async fn generate<T: DeserializeOwned + JsonSchema>(self) -> Result<T, StageError> {
+        let done = self.generate_with(&CancellationToken::new(), &mut |_| {}).await?;
+        Ok(done.value)
+    }
+
+    /// As [`Task::generate`]; `cancel` ends it soon, `heard` is told each event, and the session
+    /// comes back. Corrections are part of the task: they use up its limits, there is one
+    /// [`Event::Started`] and one [`Event::Finished`], and a [`Notice::FollowedUp`] before each.
+    ///
+    /// # Errors
+    /// As [`Task::generate`]; [`StageError::Cancelled`] after a cancel.
+    pub async fn generate_with<T: DeserializeOwned + JsonSchema>(
+        self,
+        cancel: &CancellationToken,
+        heard: &mut (dyn FnMut(&Event) + Send),
+    ) -> Result<Generated<T>, StageError> {
         let schema = tool::schema_of::<T>();
         let shape = Shape::new(&schema)?;
-        let Self { agent, prompt, session } = self;
+        let Self { agent, prompt, session, .. } = self;
         let session = session.unwrap_or_else(Session::in_memory);
         let mut prompt = prompt;
         if let Some(Message::User { content }) = &mut prompt {
             shape.instruct(content);
         }
         let check = |value: Value| serde_json::from_value(value).map_err(|e| e.to_string());
-        let cancel = CancellationToken::new();
-        let asked = Asked { agent: &agent, shape: &shape, cancel: &cancel };
-        asked.answer(prompt, session, check).await.map(|(value, ..)| value)
+        let asked = Asked { agent: &agent, shape: &shape, cancel };
+        asked.answer(prompt, session, check, heard).await
     }
+}
+
+/// An answer as a value, and the task that gave it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Generated<T> {
+    /// The answer.
+    pub value: T,
+    /// The task, corrections included: what all of them took together.
+    pub ended: Ended,
 }
 
 /// A schema, ready to check against.
@@ -122,25 +148,52 @@ impl Asked<'_> {
         mut prompt: Option<Message>,
         mut session: Session,
         check: impl Fn(Value) -> Result<T, String>,
-    ) -> Result<(T, Outcome, Session), StageError> {
+        heard: &mut (dyn FnMut(&Event) + Send),
+    ) -> Result<Generated<T>, StageError> {
         let mut corrections = 0;
+        let mut before: Option<Outcome> = None;
         loop {
-            let task = Task { agent: self.agent.clone(), prompt, session: Some(session) };
-            let (outcome, next) = run(task, self.cancel).await?;
-            let wrong = match self.shape.read(&outcome.text).and_then(&check) {
-                Ok(value) => return Ok((value, outcome, next)),
-                Err(wrong) => wrong,
-            };
-            if corrections == CORRECTIONS {
-                let message =
-                    format!("after {CORRECTIONS} corrections it is still not what was asked for");
-                return Err(StageError::Output { message });
+            let mut task = self.agent.task(prompt).session(session);
+            if let Some(before) = &before {
+                task.settled = true;
+                task.agent.options.limits = task.agent.options.limits.after(before);
             }
-            corrections += 1;
-            session = next;
-            prompt = Some(Message::user(format!(
-                "That is not what was asked for. {wrong}\nAnswer again with the JSON value alone."
-            )));
+            let first = before.is_none();
+            let mut pass = |event: &Event| match event {
+                Event::Finished { .. } => {}
+                Event::Started { .. } if !first => {}
+                event => heard(event),
+            };
+            let ended = run(task, self.cancel, &mut pass).await?;
+            let outcome = match before.take() {
+                Some(before) => before.and(ended.outcome),
+                None => ended.outcome,
+            };
+            let value = match StageError::of(&outcome.stop) {
+                Some(error) => Err(error),
+                None => match self.shape.read(&outcome.text).and_then(&check) {
+                    Ok(value) => Ok(value),
+                    Err(wrong) if corrections < CORRECTIONS => {
+                        corrections += 1;
+                        before = Some(outcome);
+                        session = ended.session;
+                        prompt = Some(Message::user(format!(
+                            "That is not what was asked for. {wrong}\nAnswer again with the JSON \
+                             value alone."
+                        )));
+                        heard(&Event::Notice { notice: Notice::FollowedUp });
+                        continue;
+                    }
+                    Err(_) => Err(StageError::Output {
+                        message: format!(
+                            "after {CORRECTIONS} corrections it is still not what was asked for"
+                        ),
+                    }),
+                },
+            };
+            heard(&Event::Finished { outcome: outcome.clone() });
+            let ended = Ended { outcome, ..ended };
+            return value.map(|value| Generated { value, ended });
         }
     }
 }
@@ -149,21 +202,21 @@ impl Asked<'_> {
 pub(crate) async fn run(
     task: Task,
     cancel: &CancellationToken,
-) -> Result<(Outcome, Session), StageError> {
-    let running = task.start();
-    let control = running.control();
-    let finish = running.finish();
-    tokio::pin!(finish);
-    let ended = tokio::select! {
-        ended = &mut finish => ended?,
-        () = cancel.cancelled() => {
-            control.cancel();
-            finish.await?
+    heard: &mut (dyn FnMut(&Event) + Send),
+) -> Result<Ended, StageError> {
+    let mut running = task.start();
+    let mut told = false;
+    loop {
+        tokio::select! {
+            event = running.next() => match event {
+                Some(event) => heard(&event),
+                None => return running.finish().await,
+            },
+            () = cancel.cancelled(), if !told => {
+                told = true;
+                running.control().cancel();
+            }
         }
-    };
-    match StageError::of(&ended.outcome.stop) {
-        None => Ok((ended.outcome, ended.session)),
-        Some(error) => Err(error),
     }
 }
 

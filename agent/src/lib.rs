@@ -70,6 +70,7 @@ pub mod turn;
 pub use agent::{Agent, AgentBuilder, Task};
 pub use event::{Event, Notice, ToolStatus};
 pub use failure::{Failure, FailureClass};
+pub use generate::Generated;
 pub use limits::{LimitKind, Limits};
 pub use model::{Model, ModelRequest, ModelRun};
 pub use outcome::{Attempt, Outcome, Stop};

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::outcome::Outcome;
+
 /// What one task (one prompt up to its answer, follow-ups included) may use. Zero allows nothing;
 /// `None` means without limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +28,21 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { turns: Some(100), tool_calls: Some(500), tokens: None, wall: None, parallel: 8 }
+    }
+}
+
+impl Limits {
+    /// What is left of them after a task that used so much.
+    pub(crate) fn after(&self, used: &Outcome) -> Self {
+        let tokens = used.usage.input.unwrap_or(0).saturating_add(used.usage.output);
+        let elapsed = Duration::from_millis(used.elapsed_ms);
+        Self {
+            turns: self.turns.map(|limit| limit.saturating_sub(used.turns)),
+            tool_calls: self.tool_calls.map(|limit| limit.saturating_sub(used.tool_calls)),
+            tokens: self.tokens.map(|limit| limit.saturating_sub(tokens)),
+            wall: self.wall.map(|limit| limit.saturating_sub(elapsed)),
+            parallel: self.parallel,
+        }
     }
 }
 

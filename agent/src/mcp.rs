@@ -11,30 +11,41 @@
 //! ```
 //!
 //! A tool is named after its server, `files_read_file`, so that two servers can have tools of the
-//! same name. A server that dies is started again by the next call; a call that was under way then
+//! same name. What a server says of its progress is the tool's; one whose answer is no longer wanted
+//! is told so. A server that dies is started again by the next call; a call that was under way then
 //! is made again only when its tool says that this changes nothing.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt;
+use std::ops::Deref;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rmcp::ServiceExt as _;
-use rmcp::model::{CallToolRequestParams, CallToolResult, ContentBlock, Tool as Listed};
-use rmcp::service::{Peer, RoleClient, RunningService, ServiceError};
+use rmcp::model::{
+    CallToolRequest, CallToolRequestParams, CallToolResult, ClientRequest, ContentBlock,
+    ProgressNotificationParam, ProgressToken, ServerResult, Tool as Listed,
+};
+use rmcp::service::{
+    NotificationContext, Peer, PeerRequestOptions, RequestHandle, RoleClient, RunningService,
+    ServiceError,
+};
 use rmcp::transport::{StreamableHttpClientTransport, TokioChildProcess};
+use rmcp::{ClientHandler, ServiceExt as _};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
 use crate::model::Boxed;
-use crate::tool::{Effect, Tool, ToolContext, ToolError, ToolOutput};
+use crate::tool::{Effect, Tool, ToolContext, ToolError, ToolOutput, Toolbox, ToolboxError};
 
 /// How long a server may take to start and to list its tools. 30 s: many are fetched by a package
 /// manager when they are started.
 const START: Duration = Duration::from_secs(30);
 /// The longest name of a tool.
 const NAME: usize = 64;
+/// The most characters of a server's words about its progress: a line of a terminal or two.
+const PROGRESS: usize = 200;
 
 /// A server, before it is connected.
 #[derive(Debug, Clone)]
@@ -81,55 +92,195 @@ impl Server {
         self
     }
 
-    /// Starts it and gives its tools. It ends when the last of them is dropped.
+    /// Starts it and gives its tools. It ends when the last of them is dropped. A tool that no agent
+    /// could take up is left out: see [`Tools::left_out`].
     ///
     /// # Errors
     /// It cannot be started, does not answer, or speaks something else.
-    pub async fn connect(self) -> Result<Vec<Arc<dyn Tool>>, McpError> {
+    pub async fn connect(self) -> Result<Tools, McpError> {
         let server = Arc::new(Connected { server: self, running: Mutex::new(None) });
         let failed = |what: String| McpError { server: server.server.name.clone(), what };
         let listing = async {
-            let peer = server.peer().await?;
+            let (peer, _) = server.peer().await?;
             peer.list_all_tools().await.map_err(|error| format!("lists no tools: {error}"))
         };
         let listed = tokio::time::timeout(server.server.start, listing).await;
         let listed = listed
             .map_err(|_| failed(format!("did not answer for {:?}", server.server.start)))?
             .map_err(failed)?;
-        let tool = |listed: Listed| {
-            let tool = McpTool::new(Arc::clone(&server), listed);
-            Arc::new(tool) as Arc<dyn Tool>
-        };
-        Ok(listed.into_iter().map(tool).collect())
+        let mut tools = Tools { fit: Vec::new(), left_out: Vec::new() };
+        let mut trial = Toolbox::new();
+        for listed in listed {
+            let tool: Arc<dyn Tool> = Arc::new(McpTool::new(Arc::clone(&server), listed));
+            match trial.add(Arc::clone(&tool)) {
+                Ok(()) => tools.fit.push(tool),
+                Err(error) => tools.left_out.push(error),
+            }
+        }
+        Ok(tools)
+    }
+}
+
+/// The tools of one server: a slice of them, to be handed on to
+/// [`AgentBuilder::shared_tools`](crate::AgentBuilder::shared_tools).
+pub struct Tools {
+    fit: Vec<Arc<dyn Tool>>,
+    left_out: Vec<ToolboxError>,
+}
+
+impl Tools {
+    /// Why tools of the server are not among these, each by its name: its schema is none, or its
+    /// name, cut to 64 characters, is that of one before it.
+    pub fn left_out(&self) -> &[ToolboxError] {
+        &self.left_out
+    }
+}
+
+impl Deref for Tools {
+    type Target = [Arc<dyn Tool>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.fit
+    }
+}
+
+impl IntoIterator for Tools {
+    type Item = Arc<dyn Tool>;
+    type IntoIter = std::vec::IntoIter<Arc<dyn Tool>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.fit.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Tools {
+    type Item = &'a Arc<dyn Tool>;
+    type IntoIter = std::slice::Iter<'a, Arc<dyn Tool>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.fit.iter()
+    }
+}
+
+impl fmt::Debug for Tools {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.fit.iter().map(|tool| tool.name()).collect::<Vec<_>>();
+        f.debug_struct("Tools").field("fit", &names).field("left_out", &self.left_out).finish()
     }
 }
 
 /// A server that is started when it is needed.
 struct Connected {
     server: Server,
-    running: Mutex<Option<RunningService<RoleClient, ()>>>,
+    running: Mutex<Option<Running>>,
+}
+
+type Running = RunningService<RoleClient, Progress>;
+
+/// Hands what a server says of its progress to the call that it is about.
+#[derive(Clone, Default)]
+struct Progress {
+    calls: Arc<Mutex<HashMap<ProgressToken, ToolContext>>>,
+}
+
+impl ClientHandler for Progress {
+    async fn on_progress(
+        &self,
+        said: ProgressNotificationParam,
+        _context: NotificationContext<RoleClient>,
+    ) {
+        if let Some(call) = self.calls.lock().await.get(&said.progress_token) {
+            call.progress(words(&said));
+        }
+    }
+}
+
+/// How far a call is: `3 of 10: reading`.
+fn words(said: &ProgressNotificationParam) -> String {
+    let mut words = said.progress.to_string();
+    if let Some(total) = said.total {
+        words.push_str(&format!(" of {total}"));
+    }
+    if let Some(message) = &said.message {
+        let line = message.lines().next().unwrap_or_default();
+        words.push_str(": ");
+        words.extend(line.chars().take(PROGRESS));
+    }
+    words
+}
+
+/// One request for a call. Dropped before its answer came it tells the server that nobody waits.
+struct Asked {
+    request: Option<RequestHandle<RoleClient>>,
+    progress: Progress,
+}
+
+impl Asked {
+    async fn send(
+        (peer, progress): (Peer<RoleClient>, Progress),
+        params: CallToolRequestParams,
+        context: &ToolContext,
+    ) -> Result<Self, ServiceError> {
+        // Held until the call is known: its first progress may be here before we are.
+        let mut calls = progress.calls.lock().await;
+        let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
+        let options = PeerRequestOptions::no_options();
+        let request = peer.send_cancellable_request(request, options).await?;
+        calls.insert(request.progress_token.clone(), context.clone());
+        drop(calls);
+        Ok(Self { request: Some(request), progress })
+    }
+
+    async fn answer(mut self) -> Result<CallToolResult, ServiceError> {
+        let Some(request) = &mut self.request else { return Err(ServiceError::TransportClosed) };
+        let answer = (&mut request.rx).await;
+        if let Some(request) = self.request.take() {
+            self.progress.calls.lock().await.remove(&request.progress_token);
+        }
+        match answer.map_err(|_| ServiceError::TransportClosed)?? {
+            ServerResult::CallToolResult(result) => Ok(result),
+            // A server that leaves out an empty content.
+            ServerResult::EmptyResult(_) => Ok(CallToolResult::default()),
+            _ => Err(ServiceError::UnexpectedResponse),
+        }
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let Some(request) = self.request.take() else { return };
+        let progress = self.progress.clone();
+        // Without a runtime the server is ending anyway.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                progress.calls.lock().await.remove(&request.progress_token);
+                // One that is gone needs not be told.
+                let _gone = request.cancel(Some("the result is no longer wanted".into())).await;
+            });
+        }
+    }
 }
 
 impl Connected {
-    /// The server, started again when it is not there.
-    async fn peer(&self) -> Result<Peer<RoleClient>, String> {
+    /// The server, started again when it is not there, and who hears of its progress.
+    async fn peer(&self) -> Result<(Peer<RoleClient>, Progress), String> {
         let mut running = self.running.lock().await;
         if let Some(service) = &*running
             && !service.is_closed()
             && !service.is_transport_closed()
         {
-            return Ok(service.peer().clone());
+            return Ok((service.peer().clone(), service.service().clone()));
         }
         *running = None;
         let service = tokio::time::timeout(self.server.start, self.start()).await;
         let service =
             service.map_err(|_| format!("did not start in {:?}", self.server.start))??;
-        let peer = service.peer().clone();
+        let peer = (service.peer().clone(), service.service().clone());
         *running = Some(service);
         Ok(peer)
     }
 
-    async fn start(&self) -> Result<RunningService<RoleClient, ()>, String> {
+    async fn start(&self) -> Result<Running, String> {
         match &self.server.way {
             Way::Process(command) => {
                 let (program, arguments) = command.split_first().ok_or("has no command")?;
@@ -139,12 +290,14 @@ impl Connected {
                     .stderr(Stdio::null())
                     .spawn()
                     .map_err(|error| format!("cannot be started: {error}"))?;
-                ().serve(process).await.map_err(|error| format!("does not speak MCP: {error}"))
+                let served = Progress::default().serve(process).await;
+                served.map_err(|error| format!("does not speak MCP: {error}"))
             }
             Way::Http(url) => {
                 ring();
                 let transport = StreamableHttpClientTransport::from_uri(url.as_str());
-                ().serve(transport).await.map_err(|error| format!("cannot be reached: {error}"))
+                let served = Progress::default().serve(transport).await;
+                served.map_err(|error| format!("cannot be reached: {error}"))
             }
         }
     }
@@ -175,7 +328,7 @@ impl McpTool {
         Self { server, name, listed }
     }
 
-    async fn run(&self, arguments: Value) -> Result<ToolOutput, ToolError> {
+    async fn run(&self, context: &ToolContext, arguments: Value) -> Result<ToolOutput, ToolError> {
         let arguments = match arguments {
             Value::Object(arguments) => arguments,
             _ => serde_json::Map::new(),
@@ -185,7 +338,12 @@ impl McpTool {
         for again in [false, true] {
             let peer = self.server.peer().await;
             let peer = peer.map_err(|what| format!("The MCP server `{name}` {what}."))?;
-            match peer.call_tool(params.clone()).await {
+            let asked = Asked::send(peer, params.clone(), context).await;
+            let answered = match asked {
+                Ok(asked) => asked.answer().await,
+                Err(error) => Err(error),
+            };
+            match answered {
                 Ok(result) => return output(result),
                 Err(ServiceError::TransportClosed | ServiceError::TransportSend(_))
                     if !again && self.effect() != Effect::SideEffect => {}
@@ -244,10 +402,10 @@ impl Tool for McpTool {
 
     fn call<'a>(
         &'a self,
-        _context: &'a ToolContext,
+        context: &'a ToolContext,
         arguments: Value,
     ) -> Boxed<'a, Result<ToolOutput, ToolError>> {
-        Box::pin(self.run(arguments))
+        Box::pin(self.run(context, arguments))
     }
 }
 

@@ -65,6 +65,37 @@ impl Outcome {
     pub fn is_completed(&self) -> bool {
         self.stop == Stop::Completed
     }
+
+    /// The outcome of this task and the next one, which together are one for the caller.
+    pub(crate) fn and(self, next: Self) -> Self {
+        let attempts = self.attempts.into_iter().chain(next.attempts).collect();
+        Self {
+            attempts,
+            usage: sum(self.usage, next.usage),
+            turns: self.turns.saturating_add(next.turns),
+            tool_calls: self.tool_calls.saturating_add(next.tool_calls),
+            elapsed_ms: self.elapsed_ms.saturating_add(next.elapsed_ms),
+            ..next
+        }
+    }
+}
+
+/// What two calls used together; context figures are those of the later one.
+pub(crate) fn sum(a: Usage, b: Usage) -> Usage {
+    let add = |a: Option<u64>, b: Option<u64>| match (a, b) {
+        (Some(a), Some(b)) => Some(a.saturating_add(b)),
+        (a, b) => a.or(b),
+    };
+    Usage {
+        input: add(a.input, b.input),
+        output: a.output.saturating_add(b.output),
+        cache_read: add(a.cache_read, b.cache_read),
+        cache_write: add(a.cache_write, b.cache_write),
+        reasoning: add(a.reasoning, b.reasoning),
+        context_used: b.context_used.or(a.context_used),
+        context_limit: b.context_limit.or(a.context_limit),
+        billed: a.billed || b.billed,
+    }
 }
 
 impl std::fmt::Debug for Outcome {

@@ -69,6 +69,8 @@ pub struct Transcript {
     /// Whether a task began and has not ended, and its message.
     running: Option<usize>,
     last: Option<Outcome>,
+    /// Who said the last message of a model.
+    model: Option<String>,
 }
 
 #[derive(Clone)]
@@ -91,8 +93,9 @@ impl Transcript {
                 }
                 self.messages.push(Arc::clone(message));
             }
-            Record::Assistant { message, .. } => {
+            Record::Assistant { message, model } => {
                 self.settle();
+                self.model = Some(model.clone());
                 self.messages.push(Arc::clone(message));
                 self.open = calls_of(message)
                     .map(|call| Open { call: call.clone(), started: false, result: None })
@@ -165,6 +168,11 @@ impl Transcript {
     /// How the last task ended; `None` while one is unfinished, or there was none.
     pub fn last_outcome(&self) -> Option<&Outcome> {
         self.last.as_ref()
+    }
+
+    /// The model that answered last.
+    pub fn last_model(&self) -> Option<&str> {
+        self.model.as_deref()
     }
 
     /// What the last task asked for.

@@ -6,7 +6,7 @@ use agentwire::context::Message;
 use agentwire::ids::{IdSource as _, RandomIds};
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{Agent, Task};
+use crate::agent::Agent;
 use crate::generate::{Asked, Shape, run};
 use crate::model::Boxed;
 use crate::session::{Session, SessionError};
@@ -102,20 +102,23 @@ impl Open {
         // Asked already: it is gone on with. Else the session is one of another task before.
         let asked = session.messages().iter().any(|message| **message == prompt);
         let prompt = (!asked).then_some(prompt);
-        let (value, outcome, session) = match &self.shape {
+        let (value, ended) = match &self.shape {
             None => {
-                let task = Task { agent: self.agent.clone(), prompt, session: Some(session) };
-                let (outcome, session) = run(task, cancel).await?;
-                (None, outcome, session)
+                let task = self.agent.task(prompt).session(session);
+                let ended = run(task, cancel, &mut |_| {}).await?;
+                match StageError::of(&ended.outcome.stop) {
+                    None => (None, ended),
+                    Some(error) => return Err(error),
+                }
             }
             Some(shape) => {
                 let asked = Asked { agent: &self.agent, shape, cancel };
-                let (value, outcome, session) = asked.answer(prompt, session, Ok).await?;
-                (Some(value), outcome, session)
+                let done = asked.answer(prompt, session, Ok, &mut |_| {}).await?;
+                (Some(done.value), done.ended)
             }
         };
-        self.session = Some(session);
-        Ok(StageOutcome::new(self.reference.clone(), value, outcome))
+        self.session = Some(ended.session);
+        Ok(StageOutcome::new(self.reference.clone(), value, ended.outcome))
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so")]
 
 use std::io::{BufRead as _, Write as _};
+use std::time::Duration;
 
 use agentwire_agent::mcp::Server;
 use agentwire_agent::model::{Reply, Scripted};
@@ -32,22 +33,46 @@ fn main() {
         println!("test a_server_over_http ... ok");
         what_is_no_server_is_an_error().await;
         println!("test what_is_no_server_is_an_error ... ok");
+        a_server_is_told_that_a_call_is_called_off().await;
+        println!("test a_server_is_told_that_a_call_is_called_off ... ok");
+        a_tool_that_cannot_be_taken_up_is_left_out().await;
+        println!("test a_tool_that_cannot_be_taken_up_is_left_out ... ok");
     });
-    println!("\ntest result: ok. 4 passed; 0 failed; 0 ignored");
+    println!("\ntest result: ok. 6 passed; 0 failed; 0 ignored");
 }
 
 /// The server over standard streams: a JSON message a line.
 fn serve() {
     let mut stdout = std::io::stdout();
+    let mut cancelled = Vec::new();
     for line in std::io::stdin().lock().lines() {
         let request: Value = serde_json::from_str(&line.unwrap()).unwrap();
-        if request["params"]["name"] == "die" {
-            std::process::exit(1);
-        }
-        if let Some(answer) = answer(&request) {
+        let answers = match request["params"]["name"].as_str() {
+            Some("die") => std::process::exit(1),
+            Some("hang") => {
+                let said = json!({"progress": 1, "total": 2, "message": "half\nof it"});
+                vec![progress(&request, said)]
+            }
+            Some("cancelled") => {
+                let text = json!(cancelled).to_string();
+                let result = json!({"content": [{"type": "text", "text": text}]});
+                vec![json!({"jsonrpc": "2.0", "id": request["id"], "result": result})]
+            }
+            _ if request["method"] == "notifications/cancelled" => {
+                cancelled.push(request["params"]["requestId"].clone());
+                vec![]
+            }
+            _ => answer(&request).into_iter().collect(),
+        };
+        for answer in answers {
             writeln!(stdout, "{answer}").and_then(|()| stdout.flush()).unwrap();
         }
     }
+}
+
+fn progress(request: &Value, mut said: Value) -> Value {
+    said["progressToken"] = request["params"]["_meta"]["progressToken"].clone();
+    json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": said})
 }
 
 /// What the server says to a message; nothing to a notification.
@@ -65,6 +90,11 @@ fn answer(request: &Value) -> Option<Value> {
             {"name": "pid", "inputSchema": {"type": "object"},
              "annotations": hint("idempotentHint")},
             {"name": "die", "inputSchema": {"type": "object"}},
+            {"name": "hang", "inputSchema": {"type": "object"}},
+            {"name": "cancelled", "inputSchema": {"type": "object"}},
+            {"name": "bad", "inputSchema": {"type": "object", "properties": 3}},
+            {"name": "e.cho", "inputSchema": {"type": "object"}},
+            {"name": "e_cho", "inputSchema": {"type": "object"}},
         ]}),
         "tools/call" => match request["params"]["name"].as_str()? {
             "echo" => json!({"content": [
@@ -117,6 +147,7 @@ async fn calls(
 async fn tools_of_two_servers_are_kept_apart() {
     let tools = process("a").connect().await.unwrap();
     let names: Vec<_> = tools.iter().map(|tool| (tool.name(), tool.effect())).collect();
+    let names = names.get(..3).unwrap();
     let expected = [
         ("a_echo", Effect::ReadOnly),
         ("a_pid", Effect::Idempotent),
@@ -168,4 +199,64 @@ async fn what_is_no_server_is_an_error() {
     assert!(error.to_string().starts_with("the MCP server `none` cannot be started"), "{error}");
     let error = Server::process("true", ["true"]).connect().await.err().unwrap();
     assert!(error.to_string().contains("does not speak MCP"), "{error}");
+}
+
+async fn a_server_is_told_that_a_call_is_called_off() {
+    let replies = || {
+        [
+            Reply::new().call("c1", "a_hang", json!({})),
+            Reply::new().call("c2", "a_cancelled", json!({})),
+            Reply::new().text("done"),
+        ]
+    };
+    // The tool takes too long; the server hears of it before the next call.
+    let tools = process("a").connect().await.unwrap();
+    let agent = Agent::builder(Scripted::replies(replies())).model("m");
+    let agent = agent.tool_timeout(Duration::from_millis(300)).shared_tools(tools);
+    let ended = agent.build().unwrap().prompt("go").start().collect().await.unwrap();
+    assert_eq!(last_result(&ended.events).matches(|c: char| c.is_ascii_digit()).count(), 1);
+
+    // The caller cancels; the server is asked in another task.
+    let tools = process("a").connect().await.unwrap();
+    let agent = Agent::builder(Scripted::replies(replies())).model("m").shared_tools(tools);
+    let agent = agent.build().unwrap();
+    let mut running = agent.prompt("go").start();
+    while let Some(event) = running.next().await {
+        if let Event::ToolProgress { id, text } = event {
+            assert_eq!((id.as_str(), text.as_str()), ("c1", "1 of 2: half"));
+            // The server has the call.
+            running.control().cancel();
+        }
+    }
+    let ended = agent.prompt("and?").start().collect().await.unwrap();
+    assert_eq!(last_result(&ended.events).matches(|c: char| c.is_ascii_digit()).count(), 1);
+}
+
+/// What the last tool said.
+fn last_result(events: &[Event]) -> String {
+    let result = events.iter().rev().find_map(|event| match event {
+        Event::ToolFinished { result, .. } => {
+            Some(agentwire::context::Message::ToolResult(result.clone()))
+        }
+        _ => None,
+    });
+    agentwire_agent::record::text_of(&result.unwrap())
+}
+
+async fn a_tool_that_cannot_be_taken_up_is_left_out() {
+    let tools = process("a").connect().await.unwrap();
+    let left_out: Vec<_> = tools.left_out().iter().map(ToString::to_string).collect();
+    assert_eq!(left_out.len(), 2, "{left_out:?}");
+    assert!(left_out[0].contains("`a_bad`") && left_out[1].contains("`a_e_cho`"), "{left_out:?}");
+    assert!(tools.iter().any(|tool| tool.name() == "a_e_cho"));
+
+    // Beside those of another server: what both are called, one keeps.
+    let more = process("a").connect().await.unwrap();
+    let count = more.len();
+    let agent = Agent::builder(Scripted::answers(["done"])).model("m");
+    let (agent, left_out) = agent.tools_that_fit(tools);
+    assert!(left_out.is_empty(), "{left_out:?}");
+    let (agent, left_out) = agent.tools_that_fit(more);
+    assert_eq!(left_out.len(), count);
+    assert_eq!(agent.build().unwrap().prompt("go").final_text().await.unwrap(), "done");
 }

@@ -41,8 +41,9 @@ fn every_verdict_is_a_reason_or_tests_that_exist() {
         for (file, function) in
             verdict.split('`').skip(1).step_by(2).filter_map(|code| code.split_once("::"))
         {
-            // Tests of the command line stand beside this member.
-            let folder = if file.starts_with("cli/") { root.join("..") } else { root.to_owned() };
+            // Tests of the agent and of the command line stand beside this member.
+            let beside = file.starts_with("agent/") || file.starts_with("cli/");
+            let folder = if beside { root.join("..") } else { root.to_owned() };
             let Ok(source) = fs::read_to_string(folder.join(file)) else {
                 panic!("W{first:03}: there is no file {file}");
             };

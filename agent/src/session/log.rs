@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::hash::{DefaultHasher, Hasher as _};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, BufRead, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -106,11 +106,13 @@ pub(super) struct Opened {
     pub(super) state: Option<Bytes>,
 }
 
-/// What a log says, read without opening it for writing.
+/// What a log says, as far as it can be read.
 pub(super) struct Read {
     pub(super) header: Option<Header>,
     pub(super) entries: Vec<Entry>,
     pub(super) torn: Option<Torn>,
+    /// Why it cannot be read any further.
+    pub(super) fault: Option<SessionError>,
     /// Bytes up to the end of the last whole line.
     end: u64,
 }
@@ -135,7 +137,7 @@ impl Log {
             Err(TryLockError::WouldBlock) => return Err(SessionError::InUse(path.to_owned())),
             Err(TryLockError::Error(error)) => return Err(io("lock")(error)),
         }
-        let read = read_file(&mut file, path)?;
+        let read = read_file(&mut file, path, usize::MAX).sound()?;
         if read.header.is_none() && !make {
             return Err(missing());
         }
@@ -228,40 +230,61 @@ impl Log {
     }
 }
 
-/// Reads a log that may be open elsewhere.
-pub(super) fn read(path: &Path) -> Result<Read, SessionError> {
+/// Reads the first `most` records of a log that may be open elsewhere, or those before the place
+/// from which on it cannot be read. What comes after them is not looked at.
+///
+/// # Errors
+/// There is nothing to read from. A log that is damaged is none: see [`Read::fault`].
+pub(super) fn read(path: &Path, most: usize) -> Result<Read, SessionError> {
     let mut file = File::open(path).map_err(failed("open", path))?;
-    read_file(&mut file, path)
+    Ok(read_file(&mut file, path, most))
 }
 
-fn read_file(file: &mut File, path: &Path) -> Result<Read, SessionError> {
-    let mut bytes = Vec::new();
-    file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(failed("read", path))?;
-    if bytes.len() as u64 > LONGEST {
-        return Err(SessionError::TooLarge(path.to_owned()));
-    }
-    let mut read = Read { header: None, entries: Vec::new(), torn: None, end: 0 };
-    let mut rest = bytes.as_slice();
-    let mut line = 0;
-    while !rest.is_empty() {
-        line += 1;
-        let end = rest.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
-        let (text, next) = rest.split_at(end.unwrap_or(rest.len()));
-        let whole = end.is_some() && read.take(text, path)?;
-        if !whole && !next.is_empty() {
-            return Err(SessionError::Damaged { path: path.to_owned(), line });
-        }
-        if !whole {
-            read.torn = Some(Torn { line, bytes: text.len() });
-            break;
-        }
-        read.end += text.len() as u64;
-        rest = next;
-    }
-    Ok(read)
+fn read_file(file: &mut File, path: &Path, most: usize) -> Read {
+    let mut read = Read { header: None, entries: Vec::new(), torn: None, fault: None, end: 0 };
+    read.fault = read.lines(BufReader::new(file.take(LONGEST + 1)), path, most).err();
+    read
 }
 
 impl Read {
+    /// The log, where all of it that was asked for can be read.
+    pub(super) fn sound(mut self) -> Result<Self, SessionError> {
+        self.fault.take().map_or(Ok(self), Err)
+    }
+
+    fn lines(
+        &mut self,
+        mut file: impl BufRead,
+        path: &Path,
+        most: usize,
+    ) -> Result<(), SessionError> {
+        let io = failed("read", path);
+        let mut text = Vec::new();
+        for line in 1.. {
+            if self.header.is_some() && self.entries.len() >= most {
+                break;
+            }
+            text.clear();
+            let bytes = file.read_until(b'\n', &mut text).map_err(&io)?;
+            if bytes == 0 {
+                break;
+            }
+            if self.end + bytes as u64 > LONGEST {
+                let records = self.entries.len();
+                return Err(SessionError::TooLarge { path: path.to_owned(), records });
+            }
+            if text.ends_with(b"\n") && self.take(&text, path)? {
+                self.end += bytes as u64;
+            } else if file.fill_buf().map_err(&io)?.is_empty() {
+                self.torn = Some(Torn { line, bytes });
+            } else {
+                let records = self.entries.len();
+                return Err(SessionError::Damaged { path: path.to_owned(), line, records });
+            }
+        }
+        Ok(())
+    }
+
     /// Takes in one line; `false` when it cannot be read.
     fn take(&mut self, text: &[u8], path: &Path) -> Result<bool, SessionError> {
         let Ok(value) = serde_json::from_slice::<Value>(text) else { return Ok(false) };

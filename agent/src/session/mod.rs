@@ -39,7 +39,7 @@ use crate::stage::SessionRef;
 
 pub use export::markdown;
 pub use log::{Entry, Header, Parent, Torn};
-pub use store::{Store, Summary};
+pub use store::{Readable, Store, Summary};
 
 use log::Log;
 
@@ -61,12 +61,14 @@ pub enum SessionError {
     #[error("the session {} is in use", .0.display())]
     InUse(PathBuf),
     /// A line that is not the last cannot be read.
-    #[error("line {line} of {} is damaged; fork the session from a record before it", path.display())]
+    #[error("line {line} of {} is damaged; {}", path.display(), way_out(*records))]
     Damaged {
         /// The file.
         path: PathBuf,
         /// Number of the line, from 1.
         line: usize,
+        /// How many records before it can be read.
+        records: usize,
     },
     /// A newer version wrote it.
     #[error("{} was written by a newer version (format {version})", path.display())]
@@ -77,8 +79,13 @@ pub enum SessionError {
         version: u64,
     },
     /// The log is larger than 256 MiB.
-    #[error("{} is too large; fork the session from a later point, or begin another", .0.display())]
-    TooLarge(PathBuf),
+    #[error("{} is larger than 256 MiB; {}", path.display(), way_out(*records))]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// How many records there are before that size.
+        records: usize,
+    },
     /// There is no such session.
     #[error("there is no session `{0}`")]
     Missing(String),
@@ -93,6 +100,16 @@ pub enum SessionError {
     /// The session has no record of that number.
     #[error("the session has no record {0}")]
     NoRecord(usize),
+}
+
+/// What to do about a log that cannot be read to its end.
+fn way_out(records: usize) -> String {
+    match records {
+        0 => "no record before that can be read: remove the session and begin another".to_owned(),
+        n => {
+            format!("a fork of the session at record {n}, or at one before it, can be gone on with")
+        }
+    }
 }
 
 /// A conversation that can be gone on with. Dropping it releases the file.
@@ -175,6 +192,11 @@ impl Session {
     /// How the last task ended.
     pub fn last_outcome(&self) -> Option<&Outcome> {
         self.transcript.last_outcome()
+    }
+
+    /// The model that answered last.
+    pub fn last_model(&self) -> Option<&str> {
+        self.transcript.last_model()
     }
 
     /// The end of the log that was cut off when it was opened: a write that did not get through.

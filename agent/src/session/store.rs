@@ -18,7 +18,7 @@ pub struct Store {
 pub struct Summary {
     /// Its name.
     pub name: String,
-    /// Its id.
+    /// Its id; empty when not even the log's first line can be read.
     pub id: String,
     /// When it was made, in milliseconds since 1970.
     pub created: u64,
@@ -30,6 +30,20 @@ pub struct Summary {
     pub unfinished: bool,
     /// What the last task asked for, its first line.
     pub task: String,
+    /// Why the log cannot be read any further; the rest is of the records before that.
+    pub damage: Option<String>,
+}
+
+/// What can be read of a log.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Readable {
+    /// The records, up to the first that cannot be read.
+    pub entries: Vec<Entry>,
+    /// The end of the log, where it is not a whole line.
+    pub torn: Option<Torn>,
+    /// Why the records after these cannot be read.
+    pub damage: Option<SessionError>,
 }
 
 impl Store {
@@ -53,7 +67,8 @@ impl Store {
         Session::open(path)
     }
 
-    /// All sessions, the one that was used last first. Files that are no sessions are passed over.
+    /// All sessions, the one that was used last first. One whose log is damaged is among them, see
+    /// [`Summary::damage`]; files whose names are none of sessions are passed over.
     ///
     /// # Errors
     /// [`SessionError::Io`] when the folder cannot be read; none when it is not there.
@@ -68,6 +83,7 @@ impl Store {
                 let path = file.ok()?.path();
                 let is_log = path.extension().is_some_and(|extension| extension == "jsonl");
                 let name = path.file_stem()?.to_str().filter(|_| is_log)?.to_owned();
+                self.path(&name).ok()?;
                 summary(name, &path)
             })
             .collect();
@@ -80,18 +96,37 @@ impl Store {
     /// # Errors
     /// Any [`SessionError`].
     pub fn read(&self, name: &str) -> Result<(Header, Vec<Entry>, Option<Torn>), SessionError> {
-        let read = log::read(&self.existing(name)?)?;
+        self.first(name, usize::MAX)
+    }
+
+    /// The records of a session that can be read, and why those after them cannot.
+    ///
+    /// # Errors
+    /// [`SessionError::Missing`], [`SessionError::Name`], and [`SessionError::Io`] when the log
+    /// cannot be opened.
+    pub fn readable(&self, name: &str) -> Result<Readable, SessionError> {
+        let read = log::read(&self.existing(name)?, usize::MAX)?;
+        Ok(Readable { entries: read.entries, torn: read.torn, damage: read.fault })
+    }
+
+    fn first(
+        &self,
+        name: &str,
+        records: usize,
+    ) -> Result<(Header, Vec<Entry>, Option<Torn>), SessionError> {
+        let read = log::read(&self.existing(name)?, records)?.sound()?;
         let header = read.header.ok_or_else(|| SessionError::Missing(name.to_owned()))?;
         Ok((header, read.entries, read.torn))
     }
 
     /// A new session that begins with the first `records` records of another, all of them when
-    /// `None`. The service's state stays with the other: the first run is made from the transcript.
+    /// `None`. What comes after them may be damaged. The service's state stays with the other: the
+    /// first run is made from the transcript.
     ///
     /// # Errors
     /// Any [`SessionError`].
     pub fn fork(&self, name: &str, new: &str, records: Option<usize>) -> Result<(), SessionError> {
-        let (header, entries, _) = self.read(name)?;
+        let (header, entries, _) = self.first(name, records.unwrap_or(usize::MAX))?;
         let records = records.unwrap_or(entries.len());
         let taken = entries.get(..records).ok_or(SessionError::NoRecord(records))?;
         let path = self.path(new)?;
@@ -151,20 +186,43 @@ impl Store {
 }
 
 fn summary(name: String, path: &Path) -> Option<Summary> {
-    let read = log::read(path).ok()?;
-    let header = read.header?;
+    let read = match log::read(path, usize::MAX) {
+        Ok(read) => read,
+        // Removed since the folder was read.
+        Err(SessionError::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => {
+            return None;
+        }
+        Err(error) => return Some(Summary { damage: Some(error.to_string()), ..of(name, &[]) }),
+    };
+    // A log without a header and without a fault is one that is being made.
+    if read.header.is_none() && read.fault.is_none() {
+        return None;
+    }
+    let mut summary = of(name, &read.entries);
+    summary.damage = read.fault.map(|fault| fault.to_string());
+    if let Some(header) = read.header {
+        summary.updated = summary.updated.max(header.created);
+        summary.created = header.created;
+        summary.id = header.id;
+    }
+    Some(summary)
+}
+
+/// What records say of their session.
+fn of(name: String, entries: &[Entry]) -> Summary {
     let mut transcript = Transcript::default();
-    for entry in &read.entries {
+    for entry in entries {
         transcript.apply(&entry.record);
     }
     let task = transcript.last_task().unwrap_or_default();
-    Some(Summary {
+    Summary {
         name,
-        id: header.id,
-        created: header.created,
-        updated: read.entries.last().map_or(header.created, |entry| entry.at),
-        records: read.entries.len(),
+        id: String::new(),
+        created: 0,
+        updated: entries.last().map_or(0, |entry| entry.at),
+        records: entries.len(),
         unfinished: transcript.is_unfinished(),
         task: task.lines().next().unwrap_or_default().chars().take(80).collect(),
-    })
+        damage: None,
+    }
 }

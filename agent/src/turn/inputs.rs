@@ -195,7 +195,7 @@ impl Turn {
             }
             FailureClass::Interrupted | FailureClass::Retryable => {
                 self.interruptions = 0;
-                Some(self.model + 1).filter(|next| *next < self.options.models.len())
+                self.next_model()
             }
             _ => None,
         };

@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Event, Notice, ToolStatus};
 use crate::failure::{Failure, FailureClass, millis};
 use crate::limits::{LimitKind, Limits};
-use crate::outcome::{Attempt, Outcome, Stop};
+use crate::outcome::{Attempt, Outcome, Stop, sum};
 use crate::record::{Record, compacted, interrupted, text_of};
 
 use batch::Batch;
@@ -90,8 +90,13 @@ pub struct TurnOptions {
     pub models: Vec<String>,
     /// What it may use.
     pub limits: Limits,
-    /// When the conversation is summarised; `None`: never.
+    /// When the conversation is summarised; `None`: as [`TurnOptions::by_window`] says.
     pub budget: Option<ContextBudget>,
+    /// Without a budget: whether the conversation is summarised when it fills three quarters of the
+    /// model's context window, where the service names that. A quarter is left for an answer and
+    /// what tools give.
+    #[serde(default)]
+    pub by_window: bool,
 }
 
 /// How often a broken stream is taken up again with the same model before the next is asked.
@@ -113,6 +118,10 @@ pub struct Turn {
     follow_ups: VecDeque<String>,
     /// Index of the model in use.
     model: usize,
+    /// The model in use is the one that answered last in the session, not the first of the list:
+    /// when it fails, all of the list are asked.
+    #[serde(default)]
+    settled: bool,
     /// Times in a row that the stream broke off.
     interruptions: u32,
     attempts: Vec<Attempt>,
@@ -178,6 +187,7 @@ impl Turn {
             steers: VecDeque::new(),
             follow_ups: VecDeque::new(),
             model: 0,
+            settled: false,
             interruptions: 0,
             attempts: Vec::new(),
             usage: Usage::default(),
@@ -329,7 +339,7 @@ impl Turn {
 
     /// The boundary of a compaction that is due.
     fn due(&self) -> Option<usize> {
-        let budget = self.options.budget?;
+        let budget = self.options.budget.or_else(|| self.window_budget())?;
         if self.messages.len() <= self.compacted + 2 {
             return None;
         }
@@ -338,6 +348,36 @@ impl Turn {
         (size.max(estimate) > budget.tokens)
             .then(|| compact::boundary(&self.messages, budget.keep))
             .flatten()
+    }
+
+    fn window_budget(&self) -> Option<ContextBudget> {
+        let window = self.run_usage.context_limit.or(self.usage.context_limit);
+        let window = window.filter(|window| *window > 0 && self.options.by_window)?;
+        Some(ContextBudget::new(window - window / 4))
+    }
+
+    /// Begins with this model, the one that answered last in the session, where it is one of the
+    /// list. When it fails, the list is asked from its first on. To be called before the first step.
+    pub fn begin_with(&mut self, model: &str) {
+        let Some(index) = self.options.models.iter().position(|name| name == model) else { return };
+        self.model = index;
+        self.settled = index > 0;
+        if let Some(Event::Started { model: first }) = self.events.front_mut() {
+            model.clone_into(first);
+        }
+    }
+
+    /// The model that is asked when the one in use has failed.
+    fn next_model(&mut self) -> Option<usize> {
+        let next = if std::mem::take(&mut self.settled) { 0 } else { self.model + 1 };
+        (next < self.options.models.len()).then_some(next)
+    }
+
+    /// The context figures of the session's last task: how large the conversation is, and the
+    /// model's window. To be called before the first step.
+    pub fn recall_context(&mut self, last: &Usage) {
+        self.usage.context_used = last.context_used;
+        self.usage.context_limit = last.context_limit;
     }
 
     // What changes it from several places.
@@ -428,21 +468,7 @@ impl Turn {
     }
 
     fn total(&self) -> Usage {
-        let (a, b) = (self.usage, self.run_usage);
-        let add = |a: Option<u64>, b: Option<u64>| match (a, b) {
-            (Some(a), Some(b)) => Some(a.saturating_add(b)),
-            (a, b) => a.or(b),
-        };
-        Usage {
-            input: add(a.input, b.input),
-            output: a.output.saturating_add(b.output),
-            cache_read: add(a.cache_read, b.cache_read),
-            cache_write: add(a.cache_write, b.cache_write),
-            reasoning: add(a.reasoning, b.reasoning),
-            context_used: b.context_used.or(a.context_used),
-            context_limit: b.context_limit.or(a.context_limit),
-            billed: a.billed || b.billed,
-        }
+        sum(self.usage, self.run_usage)
     }
 }
 

@@ -3,7 +3,9 @@
 use agentwire::error::{Error, Kind};
 use agentwire_agent::model::{Reply, Scripted};
 use agentwire_agent::tool::tool;
-use agentwire_agent::{Agent, Event, Stop, ToolStatus};
+use agentwire_agent::{
+    Agent, CancellationToken, Event, LimitKind, Limits, Notice, StageError, Stop, ToolStatus,
+};
 use serde_json::{Value, json};
 
 use crate::support::{add, agent, statuses};
@@ -166,4 +168,66 @@ async fn generate_corrects_three_times_and_then_says_so() {
     let error = city(vec![wrong, wrong, wrong, wrong, right]).await.expect_err("no fifth");
     assert!(error.to_string().contains("after 3 corrections"), "{error}");
     assert!(!error.to_string().contains("many"), "content in an error: {error}");
+}
+
+#[tokio::test]
+async fn corrections_are_part_of_the_task() {
+    let right = r#"{"name": "Paris", "people": 3}"#;
+    let replies = || {
+        [
+            Reply::new().text("none").usage(10, 1),
+            Reply::new().text("none either").usage(20, 2),
+            Reply::new().text(right).usage(30, 3),
+        ]
+    };
+    let task = |limits: Limits| {
+        let agent = agent(replies()).limits(limits).build().expect("an agent");
+        agent.prompt("The capital of France?")
+    };
+    let cancel = CancellationToken::new();
+    let mut events = Vec::new();
+    let done = task(Limits::default())
+        .generate_with::<City>(&cancel, &mut |event| events.push(event.clone()))
+        .await
+        .expect("the third");
+    let outcome = &done.ended.outcome;
+    assert_eq!((outcome.turns, outcome.usage.input, outcome.usage.output), (3, Some(60), 6));
+    assert_eq!((done.value.people, done.ended.session.messages().len()), (3, 6));
+    let count = |is: fn(&Event) -> bool| events.iter().filter(|event| is(event)).count();
+    assert_eq!(count(|event| matches!(event, Event::Started { .. })), 1);
+    assert_eq!(count(|event| matches!(event, Event::Notice { notice: Notice::FollowedUp })), 2);
+    assert_eq!(count(|event| matches!(event, Event::Text { .. })), 3);
+    assert_eq!(events.last(), Some(&Event::Finished { outcome: outcome.clone() }));
+
+    for (turns, tokens, limit) in
+        [(Some(2), None, LimitKind::Turns), (None, Some(33), LimitKind::Tokens)]
+    {
+        let mut limits = Limits::default();
+        (limits.turns, limits.tokens) = (turns, tokens);
+        let mut last = None;
+        let error = task(limits)
+            .generate_with::<City>(&cancel, &mut |event| last = Some(event.clone()))
+            .await
+            .expect_err("no third");
+        assert_eq!(error, StageError::Limit { limit });
+        let Some(Event::Finished { outcome }) = last else { panic!("not finished") };
+        assert_eq!((outcome.turns, outcome.usage.output), (2, 3));
+    }
+}
+
+#[tokio::test]
+async fn generate_can_be_cancelled_between_and_in_its_corrections() {
+    let replies = [Reply::new().text("none"), Reply::new().text("and").hang()];
+    let agent = agent(replies).build().expect("an agent");
+    let cancel = CancellationToken::new();
+    let mut texts = 0;
+    let mut heard = |event: &Event| {
+        texts += usize::from(matches!(event, Event::Text { .. }));
+        if texts == 2 {
+            cancel.cancel();
+        }
+    };
+    let error = agent.prompt("?").generate_with::<City>(&cancel, &mut heard).await;
+    assert_eq!(error.map(|done| done.value).expect_err("cancelled"), StageError::Cancelled);
+    assert_eq!(texts, 2);
 }

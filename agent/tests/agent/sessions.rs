@@ -79,11 +79,71 @@ fn a_damaged_line_in_the_middle_is_an_error_that_loses_nothing() {
         .expect("written");
     let before = fs::read(&path).expect("the log");
     let error = Session::open(&path).expect_err("damaged");
-    assert!(matches!(error, SessionError::Damaged { line: 2, .. }), "{error}");
+    assert!(matches!(error, SessionError::Damaged { line: 2, records: 0, .. }), "{error}");
     assert_eq!(fs::read(&path).expect("the log"), before);
     fs::write(&path, "{\"v\":2,\"type\":\"session\"}\n{}\n").expect("written");
     let error = Session::open(&path).expect_err("newer");
     assert!(matches!(error, SessionError::Version { version: 2, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn what_stands_before_the_damage_is_listed_and_forked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::new(folder.path());
+    let session = store.open("bad").expect("it opens");
+    drop(chat().prompt("go").session(session).start().finish().await.expect("an end"));
+    let path = folder.path().join("bad.jsonl");
+    let whole = fs::read_to_string(&path).expect("the log");
+    // The header and six records: the fifth line is no record, nor one of this version.
+    for (line, rest) in [("{\"v\":1,\"at\"", "is damaged"), ("{\"v\":2}", "a newer version")] {
+        let mut lines: Vec<_> = whole.lines().collect();
+        lines[4] = line;
+        fs::write(&path, lines.join("\n") + "\n").expect("written");
+        let list = store.list().expect("a list");
+        assert_eq!((list[0].name.as_str(), list[0].records), ("bad", 3));
+        assert!(list[0].updated >= list[0].created && list[0].created > 0);
+        assert_eq!((list[0].unfinished, list[0].task.as_str()), (true, "go"));
+        let damage = list[0].damage.clone().expect("damage");
+        assert!(damage.contains(rest), "{damage}");
+        for records in [None, Some(4)] {
+            let error = store.fork("bad", "late", records).expect_err("not to be read");
+            assert_eq!(error.to_string(), damage);
+        }
+        let readable = store.readable("bad").expect("some of it");
+        assert_eq!((readable.entries.len(), readable.torn), (3, None));
+        assert_eq!(readable.damage.expect("damage").to_string(), damage);
+        // What the error says to do can be done.
+        store.fork("bad", "good", Some(3)).expect("forked");
+        assert_eq!(store.open("good").expect("it opens").messages().len(), 3);
+        store.remove("good").expect("removed");
+    }
+    // Not even the header: listed, so that it can be removed.
+    fs::write(&path, "x\n".to_owned() + &whole).expect("written");
+    let list = store.list().expect("a list");
+    assert_eq!((list[0].id.as_str(), list[0].records), ("", 0));
+    let damage = list[0].damage.as_deref().unwrap_or_default();
+    assert!(damage.ends_with("remove the session and begin another"), "{damage}");
+    store.remove("bad").expect("removed");
+    assert!(store.list().expect("a list").is_empty());
+}
+
+#[test]
+fn a_log_that_is_too_large_can_be_forked_before_that() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::new(folder.path());
+    drop(store.open("big").expect("it opens"));
+    let path = folder.path().join("big.jsonl");
+    let mut file = fs::OpenOptions::new().append(true).open(&path).expect("the log");
+    file.write_all(b"{\"v\":1,\"at\":0,\"type\":\"tool_started\",\"id\":\"x\"}\n")
+        .expect("written");
+    // A hole: nothing of it is on the disk.
+    file.set_len((256 << 20) + 1).expect("longer");
+    let error = store.open("big").expect_err("too large");
+    assert!(matches!(error, SessionError::TooLarge { records: 1, .. }), "{error}");
+    let list = store.list().expect("a list");
+    assert_eq!((list[0].records, list[0].damage.clone()), (1, Some(error.to_string())));
+    store.fork("big", "small", Some(1)).expect("forked");
+    assert_eq!(store.read("small").expect("it reads").1.len(), 1);
 }
 
 #[test]

@@ -106,6 +106,40 @@ async fn a_stage_that_failed_is_continued_and_one_that_is_done_is_not_asked_agai
 }
 
 #[tokio::test]
+async fn a_stage_that_goes_on_and_its_corrections_stay_with_the_model_that_answered() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = Arc::clone(&asked);
+    let busy = || Error::new(Kind::Overloaded { retry_after: None }, "busy");
+    let model = Scripted::new(move |request| {
+        let mut asked = log.lock().expect("nobody panicked");
+        asked.push(request.model.clone());
+        match asked.len() {
+            // `a` fails; `b` answers, calls a tool and breaks down.
+            2 => Reply::new().call("1", "add", json!({"a": 1, "b": 2})),
+            1 | 3 => Reply::new().fail(busy()),
+            4 => Reply::new().text("three"),
+            _ => Reply::new().text("3"),
+        }
+    });
+    let agent = Agent::builder(model).tool(add()).sessions(Store::new(folder.path())).build();
+    let agent = agent.expect("an agent");
+    let spec = StageSpec::new("1 and 2?").models(["a", "b"]).schema(json!({"type": "integer"}));
+    let (result, seen) = stage(&agent, &spec, None).await;
+    assert!(result.expect_err("busy").is_retryable());
+    let (result, _) = stage(&agent, &spec, seen.as_ref()).await;
+    assert_eq!(result.expect("continued").value, Some(json!(3)));
+    // The fourth is of the stage that goes on, the fifth its correction.
+    assert_eq!(*asked.lock().expect("nobody panicked"), ["a", "b", "b", "b", "b"]);
+    // Another task asks the first again.
+    let mut other = spec.clone();
+    other.prompt = "4?".into();
+    let (result, _) = stage(&agent, &other, seen.as_ref()).await;
+    assert_eq!(result.expect("another").value, Some(json!(3)));
+    assert_eq!(asked.lock().expect("nobody panicked").last().map(String::as_str), Some("a"));
+}
+
+#[tokio::test]
 async fn what_cannot_be_run_is_said_before_a_session_is_made() {
     let agent = agent([]).build().expect("an agent");
     for spec in

@@ -73,6 +73,7 @@ fn live(seed: u64) -> (Rig, World) {
         models: vec!["a".into(), "b".into(), "c".into()],
         limits,
         budget: (chance.below(3) == 0).then_some(ContextBudget { tokens: 60, keep: 20 }),
+        ..TurnOptions::default()
     };
     let mut rig = Rig::new(options);
     let mut world = World::default();

@@ -313,6 +313,63 @@ fn a_large_conversation_is_summarised_and_no_pair_is_split() {
 }
 
 #[test]
+fn a_task_that_goes_on_stays_with_the_model_that_answered() {
+    let messages = || vec![Message::user("do it").into()];
+    let mut turn = Turn::resume(options(&["a", "b", "c"]), messages());
+    turn.begin_with("b");
+    let mut rig = Rig::of(turn);
+    for model in ["b", "a", "b", "c"] {
+        assert_eq!(rig.step(), start(model));
+        rig.say(failed(cut()));
+    }
+    assert_eq!(rig.events[0], Event::Started { model: "b".into() });
+    let Some(Step::Done(outcome)) = rig.step() else { panic!("not done") };
+    assert_eq!(outcome.attempts.len(), 4);
+    // The first, and one that is not there any more: as in a new task.
+    for model in ["a", "x"] {
+        let mut turn = Turn::resume(options(&["a", "b"]), messages());
+        turn.begin_with(model);
+        let mut rig = Rig::of(turn);
+        for model in ["a", "b"] {
+            assert_eq!(rig.step(), start(model));
+            rig.say(failed(cut()));
+        }
+        assert!(matches!(rig.step(), Some(Step::Done(_))));
+    }
+}
+
+#[test]
+fn without_a_budget_the_model_s_window_is_one_where_it_is_named() {
+    for (by_window, used, limit, summarised) in [
+        (true, 751, Some(1_000), true),
+        (true, 750, Some(1_000), false),
+        (true, 751, None, false),
+        (true, 751, Some(0), false),
+        (false, 751, Some(1_000), false),
+    ] {
+        let mut settings = options(&["m"]);
+        settings.by_window = by_window;
+        let usage = Usage { context_used: Some(used), context_limit: limit, ..Usage::default() };
+        let mut rig = Rig::new(settings.clone());
+        rig.step();
+        rig.say(Said::Text("x".repeat(2_000)));
+        rig.say(Said::Usage(usage));
+        rig.say(Said::ToolCalls(vec![call("1")]));
+        rig.step();
+        rig.result("1", "one");
+        let step = rig.step();
+        let is = matches!(step, Some(Step::CallModel(ModelCall::Summarise { .. })));
+        assert_eq!(is, summarised, "{by_window} {used} {limit:?}: {step:?}");
+        // The next task of the session knows it from the last one, before the model is asked.
+        let mut turn = Turn::new(settings, rig.turn.messages().to_vec(), Message::user("more"));
+        turn.recall_context(&usage);
+        let step = Rig::of(turn).step();
+        let is = matches!(step, Some(Step::CallModel(ModelCall::Summarise { .. })));
+        assert_eq!(is, summarised, "{by_window} {used} {limit:?}: {step:?}");
+    }
+}
+
+#[test]
 fn a_turn_goes_on_in_another_process() {
     let mut settings = options(&["m"]);
     settings.limits.parallel = 1;

@@ -36,6 +36,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TOOL", requires = "mcp")]
     pub(super) allow_tool: Vec<String>,
 
+    /// Summarise the conversation when it is larger than this, 0 for never [default: three quarters
+    /// of the model's context window, where the service names that]
+    #[arg(long, value_name = "TOKENS")]
+    pub(super) context_budget: Option<u64>,
+
     /// The most answers of the model, those that call tools included [default: 100]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) max_turns: Option<u32>,

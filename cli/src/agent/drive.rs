@@ -6,6 +6,7 @@ use agentwire::Error;
 use agentwire::context::{Context, Message};
 use agentwire::error::Kind;
 use agentwire_agent::model::Hosted;
+use agentwire_agent::turn::ContextBudget;
 use agentwire_agent::{Agent, Event, Limits, Outcome, Session, Stop};
 
 use super::print::Printer;
@@ -45,6 +46,11 @@ pub(super) async fn agent(args: &Args, prompt: Option<Message>, look: Look) -> R
         model = model.execs(host);
     }
     let mut builder = Agent::builder(model).limits(limits(args)).model(args.chat.model_id());
+    builder = match args.context_budget {
+        None => builder.summarise_by_window(),
+        Some(0) => builder,
+        Some(tokens) => builder.context_budget(ContextBudget::new(tokens)),
+    };
     if let Some(system) = chat::system(&args.chat)? {
         builder = builder.system(system);
     }

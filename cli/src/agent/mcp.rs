@@ -28,7 +28,15 @@ pub(super) async fn attach(
             let error = Error::new(Kind::Rejected, error.to_string()).with_blame(Blame::Local);
             Failure::Failed(error.with_hint("see that its command runs by itself"))
         })?;
-        builder = builder.shared_tools(tools);
+        let alone = tools.left_out().to_vec();
+        let (more, beside) = builder.tools_that_fit(tools);
+        builder = more;
+        for error in alone.iter().chain(&beside) {
+            look.remark(&format!(
+                "note: a tool of {} is left out: {error}",
+                output::printable(one)
+            ));
+        }
     }
     if args.mcp.is_empty() {
         return Ok(builder);

@@ -73,11 +73,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
         Command::List { json } => list(&store, *json),
         Command::Show { name, json } => {
-            let (_, entries, torn) = store.read(name).map_err(failed)?;
-            if let Some(torn) = torn {
+            // What can be read is shown first: a fork can begin with it.
+            let read = store.readable(name).map_err(failed)?;
+            if let Some(torn) = read.torn {
                 eprintln!("note: line {} of the log is not whole", torn.line);
             }
-            show(&entries, *json)
+            show(&read.entries, *json)?;
+            read.damage.map_or(Ok(()), |damage| Err(failed(damage)))
         }
         Command::Fork { name, new, at } => store.fork(name, new, *at).map_err(failed),
         Command::Export { name, output } => {
@@ -103,15 +105,24 @@ fn list(store: &Store, json: bool) -> Result<(), Failure> {
             let line = json!({
                 "name": one.name, "id": one.id, "created": one.created, "updated": one.updated,
                 "records": one.records, "unfinished": one.unfinished, "task": one.task,
+                "damage": one.damage,
             });
             text.push_str(&format!("{line}\n"));
         } else {
-            let state = if one.unfinished { "unfinished" } else { "done" };
+            let state = match (&one.damage, one.unfinished) {
+                (Some(_), _) => "damaged",
+                (None, true) => "unfinished",
+                (None, false) => "done",
+            };
             let records = one.records;
             text.push_str(&format!("{:<24} {records:>6}  {state:<10}  {}\n", one.name, one.task));
         }
     }
-    print(&text)
+    print(&text)?;
+    for damage in all.iter().filter(|_| !json).filter_map(|one| one.damage.as_ref()) {
+        eprintln!("note: {}", output::printable(damage));
+    }
+    Ok(())
 }
 
 fn show(entries: &[Entry], json: bool) -> Result<(), Failure> {

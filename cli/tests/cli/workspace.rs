@@ -1,10 +1,8 @@
 //! `chat --workspace`: what the model may do with files and commands, and who is asked.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::fd::OwnedFd;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::Stdio;
 
 use agentwire::server::Script;
 use agentwire::server::serve::{Report, Server};
@@ -185,41 +183,7 @@ fn at_terminal(
     args: &[&str],
     answers: &[&str],
 ) -> (String, String) {
-    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-
-    let main = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&main).unwrap();
-    unlockpt(&main).unwrap();
-    let name = ptsname(&main, Vec::new()).unwrap();
-    let open = || {
-        let path = std::str::from_utf8(name.as_bytes()).unwrap();
-        OwnedFd::from(fs::File::options().read(true).write(true).open(path).unwrap())
-    };
-    let mut command = service.command(folder, args);
-    command.stdin(Stdio::from(open())).stderr(Stdio::from(open())).env("NO_COLOR", "1");
-    let child = command.spawn().unwrap();
-    // Our copies of the other end, or the end of the program would not end our reading.
-    drop(command);
-    let mut terminal = fs::File::from(main);
-    let mut reader = BufReader::new(terminal.try_clone().unwrap());
-    let answers: Vec<_> = answers.iter().map(|answer| format!("{answer}\n")).collect();
-    let screen = std::thread::spawn(move || {
-        let (mut screen, mut answers) = (String::new(), answers.into_iter());
-        let mut piece = Vec::new();
-        // A question ends with a colon and a blank, and no line end.
-        while reader.read_until(b' ', &mut piece).is_ok_and(|read| read > 0) {
-            screen.push_str(&String::from_utf8_lossy(&piece));
-            piece.clear();
-            if screen.ends_with("): ")
-                && let Some(answer) = answers.next()
-            {
-                terminal.write_all(answer.as_bytes()).unwrap();
-            }
-        }
-        screen
-    });
-    let done = finish(child).expect(0);
-    (screen.join().unwrap(), done.stdout().to_owned())
+    crate::support::at_terminal(service.command(folder, args), answers)
 }
 
 #[test]
