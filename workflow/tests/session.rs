@@ -149,19 +149,11 @@ async fn a_conversation_goes_on_after_its_server_died_at_each_frame() {
 
 /// A run of one stage that is blocked in the middle of its conversation, and its session's log.
 async fn blocked(store: &MemoryStore, dir: &Path) -> std::path::PathBuf {
-    let (client, _dying) = server(&[TURN[0], r#""cut""#]).await;
+    let (client, _dying) = server("", &[TURN[0], r#""cut""#]).await;
     let engine = engine(store, client, dir, &Arc::default());
     let blocked = engine.run_as("r", &talk(), &Map::new(), &Control::new()).await.unwrap();
     assert_eq!(blocked.status, Status::Blocked, "{:?}", blocked.failure);
     sessions_of(store)[0]["path"].as_str().unwrap().into()
-}
-
-fn talk() -> Workflow {
-    let builder = Workflow::builder("talk").output("said");
-    let body = |ctx: agentwire_workflow::Ctx, _inputs: Map<String, Value>| async move {
-        Ok(json!({"said": ctx.stage("talk").prompt("Count").await?.value}))
-    };
-    builder.body(body).unwrap()
 }
 
 #[tokio::test]
@@ -182,7 +174,7 @@ async fn a_stage_whose_session_is_gone_begins_another_and_says_so() {
         let log = blocked(&store, dir.path()).await;
         lose(&log);
         let left = std::fs::read(&log).ok();
-        let (client, _server) = server(&ANSWER).await;
+        let (client, _server) = server("", &ANSWER).await;
         let lost = Arc::new(AtomicUsize::new(0));
         let seen = lost.clone();
         let agent = Agent::builder(client).model("composer-2").sessions(Sessions::new(dir.path()));
@@ -207,7 +199,7 @@ async fn a_session_that_is_in_use_blocks_the_run_until_it_is_free() {
     let store = MemoryStore::new();
     let log = blocked(&store, dir.path()).await;
     let elsewhere = agentwire_agent::session::Session::open(&log).unwrap();
-    let (client, _server) = server(&ANSWER).await;
+    let (client, _server) = server("", &ANSWER).await;
     let engine = engine(&store, client, dir.path(), &Arc::default());
     let waits = engine.resume("r", &talk(), &Control::new()).await.unwrap();
     assert_eq!((waits.status, waits.resumable), (Status::Blocked, true));
