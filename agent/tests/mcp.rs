@@ -45,6 +45,9 @@ fn main() {
 fn serve() {
     let mut stdout = std::io::stdout();
     let mut cancelled = Vec::new();
+    // Who asks what was called off hears it when something was: a cancel has a task of its own and may
+    // come after the next call.
+    let mut asking: Option<Value> = None;
     for line in std::io::stdin().lock().lines() {
         let request: Value = serde_json::from_str(&line.unwrap()).unwrap();
         let answers = match request["params"]["name"].as_str() {
@@ -54,9 +57,8 @@ fn serve() {
                 vec![progress(&request, said)]
             }
             Some("cancelled") => {
-                let text = json!(cancelled).to_string();
-                let result = json!({"content": [{"type": "text", "text": text}]});
-                vec![json!({"jsonrpc": "2.0", "id": request["id"], "result": result})]
+                asking = Some(request["id"].clone());
+                vec![]
             }
             _ if request["method"] == "notifications/cancelled" => {
                 cancelled.push(request["params"]["requestId"].clone());
@@ -64,7 +66,13 @@ fn serve() {
             }
             _ => answer(&request).into_iter().collect(),
         };
-        for answer in answers {
+        let told = if cancelled.is_empty() { None } else { asking.take() };
+        let told = told.map(|id| {
+            let text = json!(cancelled).to_string();
+            let result = json!({"content": [{"type": "text", "text": text}]});
+            json!({"jsonrpc": "2.0", "id": id, "result": result})
+        });
+        for answer in answers.into_iter().chain(told) {
             writeln!(stdout, "{answer}").and_then(|()| stdout.flush()).unwrap();
         }
     }
@@ -209,10 +217,10 @@ async fn a_server_is_told_that_a_call_is_called_off() {
             Reply::new().text("done"),
         ]
     };
-    // The tool takes too long; the server hears of it before the next call.
+    // The tool takes too long, and the server hears of it. The time is also the next call's.
     let tools = process("a").connect().await.unwrap();
     let agent = Agent::builder(Scripted::replies(replies())).model("m");
-    let agent = agent.tool_timeout(Duration::from_millis(300)).shared_tools(tools);
+    let agent = agent.tool_timeout(Duration::from_secs(1)).shared_tools(tools);
     let ended = agent.build().unwrap().prompt("go").start().collect().await.unwrap();
     assert_eq!(last_result(&ended.events).matches(|c: char| c.is_ascii_digit()).count(), 1);
 
