@@ -339,7 +339,7 @@ fn a_cut_log_gives_an_earlier_state_and_never_less_than_the_database() {
     const HEADER: usize = 32;
     const FRAME: usize = 4_096 + 24;
     let frames = (wal.len() - HEADER) / FRAME;
-    assert!(frames >= 30 && (wal.len() - HEADER) % FRAME == 0, "{} bytes", wal.len());
+    assert!(frames >= 30 && (wal.len() - HEADER).is_multiple_of(FRAME), "{} bytes", wal.len());
     let boundaries = (0..=frames).map(|n| HEADER + n * FRAME).chain([0]);
     let boundaries = boundaries.flat_map(|at| [at.saturating_sub(1), at, at + 1]);
     let random = (0..512).map(|_| chance.next() as usize % wal.len());
