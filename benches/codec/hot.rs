@@ -3,7 +3,7 @@
 use agentwire::codec::hot;
 use agentwire::proto::AgentServerMessage;
 use agentwire::wire::{put_bytes, put_nested, put_str, put_uint};
-use divan::counter::ItemsCount;
+use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use prost::Message as _;
 
@@ -58,7 +58,8 @@ fn message(kind: &str) -> Vec<u8> {
 #[divan::bench(args = KINDS)]
 fn ours(bencher: Bencher<'_, '_>, kind: &str) {
     let payload = message(kind);
-    bencher.counter(ItemsCount::new(COUNT)).bench_local(|| {
+    let bytes = BytesCount::new(COUNT * payload.len());
+    bencher.counter(ItemsCount::new(COUNT)).counter(bytes).bench_local(|| {
         (0..COUNT).for_each(|_| drop(black_box(hot::decode(black_box(&payload)).unwrap())));
     });
 }
@@ -66,7 +67,8 @@ fn ours(bencher: Bencher<'_, '_>, kind: &str) {
 #[divan::bench(args = KINDS)]
 fn prost_full(bencher: Bencher<'_, '_>, kind: &str) {
     let payload = message(kind);
-    bencher.counter(ItemsCount::new(COUNT)).bench_local(|| {
+    let bytes = BytesCount::new(COUNT * payload.len());
+    bencher.counter(ItemsCount::new(COUNT)).counter(bytes).bench_local(|| {
         (0..COUNT).for_each(|_| {
             let decoded = AgentServerMessage::decode(black_box(payload.as_slice())).unwrap();
             drop(black_box(decoded));

@@ -80,6 +80,7 @@ fn stream(payloads: &[Vec<u8>]) -> Vec<u8> {
 fn over(bencher: Bencher<'_, '_>, payloads: &[Vec<u8>], decode: impl Fn(&[u8]) -> usize) {
     bencher
         .counter(ItemsCount::new(COUNT))
+        .counter(BytesCount::new(payloads.iter().map(Vec::len).sum::<usize>()))
         .bench_local(|| payloads.iter().map(|payload| decode(black_box(payload))).sum::<usize>());
 }
 
@@ -141,7 +142,10 @@ const CHUNKS: [usize; 4] = [1, 64, 1400, 16_384];
 /// Runs `feed` over the chunks of a stream of 20-byte deltas.
 fn chunked(bencher: Bencher<'_, '_>, size: usize, feed: impl Fn(std::slice::Chunks<'_, u8>)) {
     let body = stream(&deltas((20, "ascii")));
-    bencher.counter(ItemsCount::new(COUNT)).bench_local(|| feed(black_box(&body).chunks(size)));
+    bencher
+        .counter(ItemsCount::new(COUNT))
+        .counter(BytesCount::new(body.len()))
+        .bench_local(|| feed(black_box(&body).chunks(size)));
 }
 
 #[divan::bench_group]
@@ -320,13 +324,15 @@ mod checkpoint {
     #[divan::bench(args = [20, 200, 2000])]
     fn ours(bencher: Bencher<'_, '_>, turns: usize) {
         let payload = payload(turns);
-        bencher.bench_local(|| drop(black_box(decode(black_box(&payload)))));
+        bencher
+            .counter(BytesCount::new(payload.len()))
+            .bench_local(|| drop(black_box(decode(black_box(&payload)))));
     }
 
     #[divan::bench(args = [20, 200, 2000])]
     fn prost_decode_and_encode(bencher: Bencher<'_, '_>, turns: usize) {
         let payload = payload(turns);
-        bencher.bench_local(|| {
+        bencher.counter(BytesCount::new(payload.len())).bench_local(|| {
             AgentServerMessage::decode(black_box(payload.as_slice())).unwrap().encode_to_vec()
         });
     }
@@ -339,6 +345,11 @@ mod request {
     use super::*;
 
     const TURNS: [usize; 2] = [20, 200];
+
+    /// Bytes of text in a history.
+    fn history(turns: usize) -> BytesCount {
+        BytesCount::new(turns * (1024 + 4096))
+    }
 
     fn context(turns: usize) -> Context {
         let mut context = Context::prompt("go").system("You are a helpful assistant.");
@@ -364,7 +375,7 @@ mod request {
     #[divan::bench(args = TURNS)]
     fn ours_first(bencher: Bencher<'_, '_>, turns: usize) {
         let request = request(turns);
-        bencher.bench_local(|| {
+        bencher.counter(history(turns)).bench_local(|| {
             encode_run(&request, &mut Conversation::with_id("c"), &mut CountingIds::hex()).unwrap()
         });
     }
@@ -378,7 +389,7 @@ mod request {
         request.context.push(Message::assistant("done"));
         request.context.push(Message::user("and now?"));
         encode_run(&request, &mut conversation, &mut CountingIds::hex()).unwrap();
-        bencher.bench_local(|| {
+        bencher.counter(history(turns)).bench_local(|| {
             encode_run(&request, &mut conversation, &mut CountingIds::hex()).unwrap()
         });
     }
@@ -386,12 +397,12 @@ mod request {
     #[divan::bench(args = TURNS)]
     fn prost_json_and_hash(bencher: Bencher<'_, '_>, turns: usize) {
         let context = context(turns);
-        bencher.bench_local(|| rivals::encode_request(&context));
+        bencher.counter(history(turns)).bench_local(|| rivals::encode_request(&context));
     }
 
     #[divan::bench(args = TURNS)]
     fn sha256_alone(bencher: Bencher<'_, '_>, turns: usize) {
-        let history = rivals::history_texts(&context(turns));
-        bencher.bench_local(|| rivals::hash_all(&history));
+        let texts = rivals::history_texts(&context(turns));
+        bencher.counter(history(turns)).bench_local(|| rivals::hash_all(&texts));
     }
 }

@@ -494,6 +494,34 @@ fn serve_says_where_it_listens_and_ends_on_ctrl_c() {
     finish(server).expect(0);
 }
 
+/// A root, and a certificate that it signed, both as a person would make them.
+#[cfg(unix)]
+#[test]
+fn serve_takes_a_certificate_and_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut root = rcgen::CertificateParams::default();
+    root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let root_key = rcgen::KeyPair::generate().unwrap();
+    let ca = write(folder.path(), "ca.pem", &root.self_signed(&root_key).unwrap().pem());
+    let issuer = rcgen::Issuer::new(root, root_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    let certificate = names.signed_by(&key, &issuer).unwrap().pem();
+    let certificate = write(folder.path(), "certificate.pem", &certificate);
+    let key = write(folder.path(), "key.pem", &key.serialize_pem());
+
+    let files = ["--tls-cert", certificate.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
+    let mut server = agentwire(["serve"]).args(files).spawn().unwrap();
+    let mut stdout = BufReader::new(server.stdout.take().unwrap());
+    let mut url = String::new();
+    stdout.read_line(&mut url).unwrap();
+    let mut chat = agentwire(["chat", "--endpoint", url.trim(), "hello"]);
+    chat.args(["--tls-ca", ca.to_str().unwrap()]).env("AGENTWIRE_TOKEN", "t");
+    assert!(finish(chat.spawn().unwrap()).expect(0).stdout().contains("hello"));
+    interrupt(&server);
+    finish(server).expect(0);
+}
+
 #[test]
 fn serve_refuses_what_it_cannot_play() {
     let folder = tempfile::tempdir().unwrap();
