@@ -502,13 +502,13 @@ fn serve_takes_a_certificate_and_its_key() {
     let mut root = rcgen::CertificateParams::default();
     root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let root_key = rcgen::KeyPair::generate().unwrap();
-    let ca = write(folder.path(), "ca.pem", &root.self_signed(&root_key).unwrap().pem());
+    let ca = write(folder.path(), "ca.pem", root.self_signed(&root_key).unwrap().pem());
     let issuer = rcgen::Issuer::new(root, root_key);
     let key = rcgen::KeyPair::generate().unwrap();
     let names = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
     let certificate = names.signed_by(&key, &issuer).unwrap().pem();
     let certificate = write(folder.path(), "certificate.pem", &certificate);
-    let key = write(folder.path(), "key.pem", &key.serialize_pem());
+    let key = write(folder.path(), "key.pem", key.serialize_pem());
 
     let files = ["--tls-cert", certificate.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
     let mut server = agentwire(["serve"]).args(files).spawn().unwrap();
