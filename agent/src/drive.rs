@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use agentwire::context::{AssistantPart, Context, Message, ToolCall, ToolResult};
+use agentwire::context::{AssistantPart, Context, ToolCall, ToolResult};
 use agentwire::conversation::Conversation;
 use agentwire::error::{Error, Kind};
 use agentwire::run;
@@ -19,6 +19,7 @@ use crate::event::Event;
 use crate::failure::{Failure, FailureClass};
 use crate::model::{Model, ModelRequest, ModelRun};
 use crate::outcome::Outcome;
+use crate::resume::{self, Open};
 use crate::session::{Session, SessionError};
 use crate::tool::{ToolContext, Toolbox};
 use crate::turn::{ModelCall, Step, Turn};
@@ -175,7 +176,10 @@ impl Drive {
                     self.session.conversation.discard();
                 }
                 let conversation = std::mem::take(&mut self.session.conversation);
-                let (messages, said) = resumed(&conversation, self.turn.messages());
+                let open = conversation.open_turn();
+                let open =
+                    open.map(|open| Open { covers: open.covers(), messages: open.messages() });
+                let (messages, said) = resume::request(open, self.turn.messages());
                 let tools = self.toolbox.declared();
                 let context = Context {
                     system_prompt: self.system.clone(),
@@ -375,28 +379,6 @@ impl Drive {
         busy.tools.shutdown().await;
         busy.calls.clear();
         self.end_run(busy, true).await;
-    }
-}
-
-/// The messages for the next request, and what the model had said after those on record, where the
-/// conversation holds the turn that they end in: then the request is what that turn began with.
-fn resumed(
-    conversation: &Conversation,
-    messages: &[Arc<Message>],
-) -> (Vec<Arc<Message>>, Vec<AssistantPart>) {
-    let whole = || (messages.to_vec(), Vec::new());
-    let Some(open) = conversation.open_turn() else { return whole() };
-    let Some((given, recorded)) = messages.split_at_checked(open.covers()) else { return whole() };
-    // What is on record and not in the turn (a tool that ran after the checkpoint, an answer that
-    // was cut short) only the messages tell.
-    let Some(new) = open.messages().strip_prefix(recorded) else { return whole() };
-    match new {
-        [] => (given.to_vec(), Vec::new()),
-        [last] => match &**last {
-            Message::Assistant { content } => (given.to_vec(), content.clone()),
-            _ => whole(),
-        },
-        _ => whole(),
     }
 }
 

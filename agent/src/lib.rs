@@ -60,6 +60,7 @@ pub mod mcp;
 pub mod model;
 pub mod outcome;
 pub mod record;
+mod resume;
 mod running;
 pub mod session;
 pub mod stage;

@@ -33,12 +33,9 @@ mod facade {
     }
 
     pub(crate) fn failed(error: &Error) {
+        use NetworkFault::{Alpn, Connect, Dns, Proxy, Tls};
         let fault = match error.kind() {
-            Kind::Network(NetworkFault::Dns) => "dns",
-            Kind::Network(NetworkFault::Connect) => "connect",
-            Kind::Network(NetworkFault::Proxy) => "proxy",
-            Kind::Network(NetworkFault::Tls) => "tls",
-            Kind::Network(NetworkFault::Alpn) => "alpn",
+            Kind::Network(fault @ (Dns | Connect | Proxy | Tls | Alpn)) => fault.as_str(),
             _ => "other",
         };
         counter!("agentwire_connections_failed_total", "fault" => fault).increment(1);

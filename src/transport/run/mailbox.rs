@@ -29,7 +29,7 @@ pub(crate) struct Wishes {
     pub(crate) cancel: bool,
     /// Nobody reads events any more.
     pub(crate) gone: bool,
-    /// Somebody waits for a snapshot.
+    /// Somebody waits for a snapshot. It follows from who asked.
     pub(crate) snapshot: bool,
 }
 
@@ -83,7 +83,7 @@ impl Mailbox {
     pub(crate) fn look(&self, cx: &Context<'_>) -> Wishes {
         let mut state = self.lock();
         register(&mut state.task, cx);
-        state.wishes
+        Wishes { snapshot: !state.askers.is_empty(), ..state.wishes }
     }
 
     /// The next command; to be asked for only while there is room to write it.
@@ -94,7 +94,6 @@ impl Mailbox {
     /// Gives the snapshot to those who wait for one.
     pub(crate) fn give_snapshot(&self, snapshot: &Conversation) {
         let mut state = self.lock();
-        state.wishes.snapshot = false;
         let askers = std::mem::take(&mut state.askers);
         drop(state);
         for asker in askers {
@@ -224,7 +223,6 @@ impl Mailbox {
             return snapshot;
         }
         state.askers.push(asker);
-        state.wishes.snapshot = true;
         let task = state.task.take();
         drop(state);
         if let Some(task) = task {
