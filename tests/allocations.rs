@@ -20,7 +20,7 @@ use agentwire::context::{Context, Message, Tool};
 use agentwire::conversation::{Conversation, encode_run};
 use agentwire::ids::CountingIds;
 use agentwire::redact::Redactor;
-use agentwire::run::{Event, EventRef, Flow, Head, Options, Session};
+use agentwire::run::{Event, EventRef, Flow, Head, Options, Progress, Session, Snapshot};
 use agentwire::wire::{put_nested, put_str, put_uint};
 use allocation_counter::measure;
 use bytes::Bytes;
@@ -142,6 +142,51 @@ fn an_owned_text_event_is_one_allocation() {
     let mut kept = Vec::<Event>::with_capacity(8 * COUNT);
     let count = feed(&mut session, body, now, |event| kept.push(event.to_event()));
     assert_eq!((count, kept.len()), (TEXTS as u64, TEXTS + COUNT));
+}
+
+/// So many pieces of 20 bytes of one call's arguments.
+fn partial_arguments(pieces: usize) -> Bytes {
+    let mut piece = Vec::new();
+    put_nested(&mut piece, 1, |out| {
+        put_nested(out, 7, |out| {
+            put_str(out, 1, "call-1");
+            put_str(out, 3, "twenty bytes of text");
+        });
+    });
+    let mut out = Vec::new();
+    (0..pieces).for_each(|_| put_envelope(&mut out, 0, &piece));
+    out.into()
+}
+
+/// Bytes that so many pieces of a call's arguments allocate, up to `look` at each event.
+fn arguments(pieces: usize, look: impl Fn(&Snapshot)) -> u64 {
+    let (mut session, now) = session();
+    let body = partial_arguments(pieces);
+    let mut last = 0;
+    let counted = measure(|| {
+        session.handle_body(body, now);
+        session.poll_events(now, |event| {
+            let EventRef::Other(Event::Progress(progress)) = event else { panic!("{event:?}") };
+            let Progress::ToolArguments { snapshot, .. } = progress else { panic!("{progress:?}") };
+            look(&snapshot);
+            last = snapshot.len();
+            Flow::Continue
+        });
+    });
+    assert_eq!(last, (20 * pieces).min(Options::default().partial_arguments));
+    counted.bytes_total
+}
+
+#[test]
+fn arguments_in_many_pieces_cost_what_the_pieces_cost() {
+    // 13,107 pieces are 256 KiB, where putting together ends.
+    let [few, many, beyond] = [6_500, 13_000, 26_000].map(|pieces| arguments(pieces, |_| {}));
+    println!("arguments in pieces of 20 bytes: {few} bytes for 6,500, {many} for 13,000");
+    assert!(many < 5 * few / 2, "{few} bytes, {many} for twice as many pieces");
+    assert!(beyond < 5 * many / 2, "{many} bytes, {beyond} for twice as many pieces");
+    // What a copy for each piece would be: the counter sees it.
+    let read = arguments(6_500, |snapshot| assert!(!snapshot.as_str().is_empty()));
+    assert!(read > 50 * few, "{read} bytes where each snapshot is read, {few} where none is");
 }
 
 /// A request with so many turns behind it.

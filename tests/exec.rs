@@ -305,6 +305,72 @@ fn no_exec_stays_open_whatever_its_handler_does() {
     }
 }
 
+/// How many answers a query had; no other was asked.
+fn responses(rig: &Rig, id: u32) -> usize {
+    let responses = rig.sent_messages.iter().filter_map(|message| match &message.message {
+        Some(Client::InteractionResponse(response)) => Some(response.id),
+        _ => None,
+    });
+    responses.inspect(|of| assert_eq!(*of, id, "the id that was sent")).count()
+}
+
+#[test]
+fn no_query_stays_open_whatever_its_handler_does() {
+    const ID: u32 = 4_711;
+    for case in tables::queries() {
+        for fate in ["panics", "hangs", "is empty", "is of another kind", "is no answer at all"] {
+            let mut rig = Rig::with(serving());
+            send(&mut rig, 7, &query(ID, case.number));
+            let task = rig.tasks.pop().expect("given to whoever answers");
+            assert_eq!(responses(&rig, ID), 0, "{}: not yet", case.name);
+            match fate {
+                "panics" => rig.session.handle_served(task.key, ServeResult::Failed, rig.now),
+                "hangs" => {
+                    rig.wait(secs(600) - millis(1));
+                    assert_eq!(responses(&rig, ID), 0, "{}: not yet", case.name);
+                    rig.wait(millis(1));
+                    assert_eq!(rig.stopped, [task.key]);
+                }
+                "is empty" => {
+                    rig.session.handle_served(task.key, everything::no_answer(&case), rig.now);
+                }
+                "is of another kind" => {
+                    let other = tables::queries().into_iter().find(|c| c.number != case.number);
+                    let other = everything::answer_named(&other.expect("more than one"));
+                    rig.session.handle_served(task.key, other, rig.now);
+                }
+                _ => {
+                    let of_an_exec = everything::result("grep_result");
+                    rig.session.handle_served(task.key, of_an_exec, rig.now);
+                }
+            }
+            rig.turn();
+            // The typed refusal of the query's own case, where its result can say no.
+            let refused = (case.number != 8).then_some(case.number);
+            assert_eq!(last_response(&rig), (ID, refused), "{} {fate}", case.name);
+            assert_eq!(responses(&rig, ID), 1, "{} {fate}", case.name);
+            rig.session.handle_served(task.key, everything::answer_named(&case), rig.now);
+            rig.wait(secs(60));
+            assert_eq!(responses(&rig, ID), 1, "{} {fate}: a late answer", case.name);
+            assert_eq!(rig.ended(), None, "{} {fate}", case.name);
+        }
+    }
+}
+
+#[test]
+fn an_abort_of_an_exec_leaves_a_query_with_its_number_alone() {
+    let mut rig = Rig::with(serving());
+    send(&mut rig, 7, &query(1, 2));
+    let abort = exec_server_control_message::Message::Abort(ExecServerAbort { id: 1 });
+    let abort = ExecServerControlMessage { message: Some(abort) };
+    rig.message(Server::ExecServerControlMessage(abort));
+    assert_eq!((rig.stopped.len(), responses(&rig, 1)), (0, 0));
+    let web_search = tables::queries().into_iter().find(|case| case.number == 2).unwrap();
+    rig.session.handle_served(rig.tasks[0].key, everything::answer_named(&web_search), rig.now);
+    rig.turn();
+    assert_eq!(last_response(&rig), (1, Some(2)));
+}
+
 #[test]
 fn ids_go_back_exactly_as_they_came() {
     for (id, exec_id) in [(0, ""), (u32::MAX, "a|b\n\u{e9} \0"), (7, &"x".repeat(5_000)[..])] {

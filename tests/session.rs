@@ -9,6 +9,8 @@
 
 #[path = "session/faults.rs"]
 mod faults;
+#[path = "session/heartbeats.rs"]
+mod heartbeats;
 #[path = "session/rig.rs"]
 mod rig;
 
@@ -265,37 +267,6 @@ fn calls_beyond_the_limit_are_refused_one_by_one() {
     rig.call(1, "a");
     rig.call(2, "b");
     assert_eq!(rig.take_sent(), ["result 2", "close 2"]);
-}
-
-#[test]
-fn heartbeats_go_out_every_five_seconds_after_the_last_write_and_never_pile_up() {
-    let mut rig = Rig::streaming();
-    rig.take_sent();
-    rig.wait(millis(4_999));
-    assert_eq!(rig.take_sent(), [""; 0]);
-    rig.wait(millis(1));
-    rig.wait(secs(5));
-    assert_eq!(rig.take_sent(), ["heartbeat", "heartbeat"]);
-    rig.writes_through = false;
-    rig.wait(secs(60));
-    assert_eq!(rig.take_sent(), ["heartbeat"], "one waits to be written: no second is queued");
-    rig.writes_done();
-    rig.wait(secs(5));
-    assert_eq!(rig.take_sent(), ["heartbeat"]);
-}
-
-#[test]
-fn a_tool_at_work_beats_every_three_seconds() {
-    let mut rig = Rig::streaming();
-    rig.call(1, "a");
-    rig.wait(secs(10));
-    let beats = rig.take_sent().iter().filter(|word| *word == "beat 1").count();
-    assert_eq!(beats, 3);
-    rig.session.answer(&[ToolResult::text("a", "ls", "x")], rig.now).unwrap();
-    rig.turn();
-    rig.take_sent();
-    rig.wait(secs(10));
-    assert!(!rig.take_sent().contains(&"beat 1".to_owned()));
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::event::Event;
 use crate::failure::{Failure, FailureClass};
 use crate::model::{Model, ModelRequest, ModelRun};
 use crate::outcome::Outcome;
-use crate::resume::{self, Open};
+use crate::resume::{self, Ending, Open};
 use crate::session::{Session, SessionError};
 use crate::tool::{ToolContext, Toolbox};
 use crate::turn::{ModelCall, Step, Turn};
@@ -171,7 +171,7 @@ impl Drive {
     async fn call_model(&mut self, busy: &mut Busy, call: ModelCall) {
         match call {
             ModelCall::Start { model, fresh } => {
-                self.end_run(busy, true).await;
+                self.end_run(busy, Ending::Stopped).await;
                 if fresh {
                     self.session.conversation.discard();
                 }
@@ -193,7 +193,7 @@ impl Drive {
                 }
             }
             ModelCall::Summarise { model, messages } => {
-                self.end_run(busy, true).await;
+                self.end_run(busy, Ending::Stopped).await;
                 busy.aside = true;
                 let system_prompt = self.system.clone();
                 let context = Context { system_prompt, messages, ..Context::default() };
@@ -209,7 +209,7 @@ impl Drive {
                     None => false,
                 };
                 if !answered {
-                    self.end_run(busy, true).await;
+                    self.end_run(busy, Ending::Stopped).await;
                     self.turn.handle_refused();
                 }
             }
@@ -249,10 +249,7 @@ impl Drive {
         let Some(run) = busy.run.as_mut().filter(|_| !busy.aside && !busy.unwritten) else {
             return;
         };
-        // Without an open turn it is over, which is kept when its end is heard, or cannot be gone on
-        // with.
-        let state = run.state().await.filter(|state| state.open_turn().is_some());
-        let Some(state) = state else { return };
+        let Some(state) = run.state().await.filter(resume::is_worth_keeping) else { return };
         if let Err(error) = self.session.save_state(&state).await {
             busy.unwritten = true;
             self.turn.fail(unwritable(&error));
@@ -261,9 +258,9 @@ impl Drive {
     }
 
     /// Takes the conversation back from the run, and keeps it.
-    async fn end_run(&mut self, busy: &mut Busy, cancel: bool) {
+    async fn end_run(&mut self, busy: &mut Busy, ending: Ending) {
         let Some(mut run) = busy.run.take() else { return };
-        if cancel {
+        if ending == Ending::Stopped {
             run.cancel();
         }
         let conversation = run.finish().await;
@@ -271,10 +268,7 @@ impl Drive {
         if std::mem::take(&mut busy.aside) {
             return;
         }
-        // The service may have had the checkpoint dropped.
-        let checkpoint = |of: &Conversation| of.checkpoint().map(|c| c.raw().clone());
-        let state = state.filter(|state| checkpoint(state) == checkpoint(&conversation));
-        self.session.conversation = state.unwrap_or(conversation);
+        self.session.conversation = resume::left_of_run(state, conversation, ending);
         if busy.unwritten {
             return;
         }
@@ -348,11 +342,9 @@ impl Drive {
                 }
             }
             Happened::Said(Some(run::Event::Ended(end))) => {
-                if end.is_ok() {
-                    busy.state = None;
-                }
+                let ending = if end.is_ok() { Ending::Complete } else { Ending::Failed };
                 // What the run committed is kept before anybody hears that it ended.
-                self.end_run(busy, false).await;
+                self.end_run(busy, ending).await;
                 match end {
                     Ok(finish) => self.turn.handle_event(run::Event::Ended(Ok(finish)), now),
                     Err(error) => self.turn.handle_failure(self.model.classify(&error), now),
@@ -365,7 +357,7 @@ impl Drive {
                 self.turn.handle_event(event, now);
             }
             Happened::Said(None) => {
-                self.end_run(busy, true).await;
+                self.end_run(busy, Ending::Stopped).await;
                 let error = Error::new(Kind::Interrupted, "the run gave no end");
                 self.turn.handle_failure(Failure::from(&error), now);
             }
@@ -378,7 +370,7 @@ impl Drive {
         }
         busy.tools.shutdown().await;
         busy.calls.clear();
-        self.end_run(busy, true).await;
+        self.end_run(busy, Ending::Stopped).await;
     }
 }
 

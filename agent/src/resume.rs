@@ -1,8 +1,9 @@
-//! What the request holds that goes on with a turn of which the service has a checkpoint: no I/O.
+//! What is kept of a turn that broke off, and what the request holds that goes on with it: no I/O.
 
 use std::sync::Arc;
 
 use agentwire::context::{AssistantPart, Message};
+use agentwire::conversation::Conversation;
 
 /// The turn that a conversation was left in the middle of
 /// ([`OpenTurn`](agentwire::conversation::OpenTurn)).
@@ -12,6 +13,44 @@ pub(crate) struct Open<'a> {
     pub(crate) covers: usize,
     /// What the checkpoint has of the turn after those.
     pub(crate) messages: &'a [Arc<Message>],
+}
+
+/// How a model's run comes to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The service said that the turn is complete.
+    Complete,
+    /// It broke off by itself.
+    Failed,
+    /// It is stopped from this side.
+    Stopped,
+}
+
+/// Whether a run's conversation, as it is at a checkpoint, is worth keeping apart. Without an open turn
+/// the run is over, and its conversation is kept when the end is heard, or it cannot be gone on with.
+pub(crate) fn is_worth_keeping(state: &Conversation) -> bool {
+    state.open_turn().is_some()
+}
+
+/// The conversation to go on with after a run: `given_back` is what the run left, `kept` how it was
+/// at the last checkpoint, open turn and all.
+///
+/// Of a complete turn the checkpoint has everything. What is open in a turn that is not complete only
+/// the kept state tells, which holds as long as the conversation stands on the checkpoint that was kept:
+/// the service may have had it dropped.
+pub(crate) fn left_of_run(
+    kept: Option<Conversation>,
+    given_back: Conversation,
+    ending: Ending,
+) -> Conversation {
+    let stands_on = |kept: &Conversation| {
+        let raw = |of: &Conversation| of.checkpoint().map(|checkpoint| checkpoint.raw().clone());
+        raw(kept) == raw(&given_back)
+    };
+    match kept {
+        Some(kept) if ending != Ending::Complete && stands_on(&kept) => kept,
+        _ => given_back,
+    }
 }
 
 /// The messages for the next request, and what the model had said after those on record, where the
@@ -78,6 +117,43 @@ mod tests {
                 Some(expected) => assert_eq!((sent, &said), (of([asked()]), expected), "{n}"),
                 None => assert_eq!((sent, said), (messages, vec![]), "{n}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_kept_state_counts_while_its_turn_is_open_and_its_checkpoint_stands() {
+        use Ending::{Complete, Failed, Stopped};
+        // A checkpoint by the tokens that are said to be used; none by `None`.
+        let at = |name: &str, checkpoint: Option<u8>| {
+            let mut conversation = Conversation::with_id(name);
+            let state = checkpoint.map(|tokens| vec![0x2a, 2, 0x08, tokens]);
+            conversation.commit(state.unwrap_or_default().into()).unwrap();
+            conversation
+        };
+        // The checkpoint that was kept, where one was; that of what the run gave back; how the run
+        // ended; what is gone on with.
+        let cases = [
+            (Some(Some(1)), Some(1), Failed, "kept"),
+            (Some(Some(1)), Some(1), Stopped, "kept"),
+            // The turn is complete: nothing of it is open.
+            (Some(Some(1)), Some(1), Complete, "given back"),
+            // The service had it dropped.
+            (Some(Some(1)), None, Failed, "given back"),
+            // A newer one that was not kept, because nothing is open in it.
+            (Some(Some(1)), Some(2), Failed, "given back"),
+            (Some(Some(1)), Some(2), Stopped, "given back"),
+            // Nothing was kept, with a checkpoint and without.
+            (None, Some(1), Failed, "given back"),
+            (None, None, Stopped, "given back"),
+            (None, Some(1), Complete, "given back"),
+            // Both without.
+            (Some(None), None, Failed, "kept"),
+        ];
+        for (kept, given_back, ending, expected) in cases {
+            let (kept_at, given_back_at) = (kept, given_back);
+            let kept = kept.map(|checkpoint| at("kept", checkpoint));
+            let left = left_of_run(kept, at("given back", given_back), ending);
+            assert_eq!(left.id(), Some(expected), "{kept_at:?} {given_back_at:?} {ending:?}");
         }
     }
 

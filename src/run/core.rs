@@ -104,7 +104,7 @@ impl Core {
             serves: ServeTable::default(),
             tool_context: encoded.tools,
             usage: Usage::default(),
-            reporter: Reporter::default(),
+            reporter: Reporter::new(&options),
             ids,
             redactor,
             events: VecDeque::new(),

@@ -55,6 +55,14 @@ pub struct Options {
     /// Bytes of messages whose tool calls, execs and queries may wait for their answers; more are
     /// refused one by one, but for the first. 64 MiB: a few files that are written whole.
     pub pending_bytes: usize,
+    /// Bytes of a call's partial arguments that are put together as the snapshot of
+    /// [`Progress::ToolArguments`](super::Progress::ToolArguments). 256 KiB: arguments beyond that
+    /// are a file, which the call itself brings whole.
+    pub partial_arguments: usize,
+    /// Calls whose partial arguments are put together at a time, one at least; the oldest gives
+    /// way, and its snapshot begins anew. 64: a model writes one call after the other, so that these
+    /// are calls of which the end was not said; 16 MiB at the limit above.
+    pub partial_calls: usize,
     /// Which execs and queries a handler serves; the others are refused at once. Nothing by
     /// default.
     pub serves: Option<Arc<dyn Serves>>,
@@ -93,6 +101,8 @@ impl Default for Options {
             queued_writes: 8 << 20,
             pending_calls: 256,
             pending_bytes: 64 << 20,
+            partial_arguments: 256 << 10,
+            partial_calls: 64,
             serves: None,
             serve_at_once: 16,
             serve_waiting: 256,

@@ -1,7 +1,7 @@
 //! What the service reports of its own doings: tool calls as they take shape, steps, summaries.
 //! Nothing of it has to be answered.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
@@ -11,11 +11,8 @@ use crate::proto::reflect::MessageInfo;
 use crate::proto::{PartialToolCallUpdate, ToolCall, shell_output_delta_update, tool_call};
 use crate::wire::Reader;
 
-/// Bytes of partial arguments that are put together for one call. 256 KiB: arguments beyond that
-/// are a file, and the call itself brings them whole.
-const MAX_ARGUMENTS: usize = 256 << 10;
-/// Calls whose partial arguments are put together at a time; the oldest gives way.
-const MAX_PARTIAL_CALLS: usize = 64;
+use super::options::Options;
+use super::snapshot::{Growing, Snapshot};
 
 /// Something that the service reports of its own doings.
 ///
@@ -38,9 +35,10 @@ pub enum Progress {
         call_id: String,
         /// What came now.
         delta: String,
-        /// What came so far, this piece included: JSON text that is not complete yet. At most
-        /// 256 KiB are put together.
-        snapshot: String,
+        /// What came so far, this piece included: JSON text that is not complete yet, cut at
+        /// [`Options::partial_arguments`](super::Options::partial_arguments). It costs something
+        /// only when it is read.
+        snapshot: Snapshot,
     },
     /// A tool call is done.
     ToolCompleted {
@@ -97,7 +95,9 @@ pub enum Progress {
 impl Progress {
     pub(crate) fn weight(&self) -> usize {
         match self {
-            Self::ToolArguments { delta, snapshot, .. } => delta.len() + snapshot.len(),
+            // Twice the piece: here, and where the snapshots have it in common. What an event keeps
+            // alive beyond that was counted with the events that brought it.
+            Self::ToolArguments { call_id, delta, .. } => call_id.len() + 2 * delta.len(),
             Self::ShellOutput { data: text, .. } | Self::Summary { text } => text.len(),
             _ => size_of::<Self>(),
         }
@@ -135,13 +135,26 @@ impl std::fmt::Debug for Progress {
 }
 
 /// Puts partial arguments together and names things.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Reporter {
-    partial: HashMap<String, String>,
-    order: Vec<String>,
+    partial: HashMap<String, Growing>,
+    /// Ids of `partial`, the oldest first.
+    order: VecDeque<String>,
+    max_bytes: usize,
+    max_calls: usize,
 }
 
 impl Reporter {
+    pub(super) fn new(options: &Options) -> Self {
+        Self {
+            partial: HashMap::new(),
+            order: VecDeque::new(),
+            max_bytes: options.partial_arguments,
+            // The call that is coming in always has its place.
+            max_calls: options.partial_calls.max(1),
+        }
+    }
+
     /// What an update reports; `None` when it says nothing. `host_id` gives a call id in the form
     /// that the caller knows.
     pub(super) fn report(
@@ -190,16 +203,16 @@ impl Reporter {
             return None;
         }
         if !self.partial.contains_key(&call_id) {
-            if self.order.len() == MAX_PARTIAL_CALLS {
-                let oldest = self.order.remove(0);
+            if self.order.len() >= self.max_calls
+                && let Some(oldest) = self.order.pop_front()
+            {
                 self.partial.remove(&oldest);
             }
-            self.order.push(call_id.clone());
+            self.order.push_back(call_id.clone());
         }
         let so_far = self.partial.entry(call_id.clone()).or_default();
-        let room = MAX_ARGUMENTS.saturating_sub(so_far.len());
-        so_far.push_str(&delta[..delta.floor_char_boundary(room.min(delta.len()))]);
-        Some(Progress::ToolArguments { call_id, snapshot: so_far.clone(), delta })
+        let snapshot = so_far.push(&delta, self.max_bytes);
+        Some(Progress::ToolArguments { call_id, snapshot, delta })
     }
 
     fn forget(&mut self, call_id: &str) {
@@ -238,7 +251,11 @@ fn tool_name(call: Option<&ToolCall>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::{ReadToolCall, ToolCallStartedUpdate};
+    use crate::proto::{ReadToolCall, ToolCallCompletedUpdate, ToolCallStartedUpdate};
+
+    fn reporter() -> Reporter {
+        Reporter::new(&Options::default())
+    }
 
     fn partial(delta: &str) -> Update {
         Update::PartialToolCall(Box::new(PartialToolCallUpdate {
@@ -250,7 +267,7 @@ mod tests {
 
     #[test]
     fn partial_arguments_come_as_delta_and_as_snapshot() {
-        let mut reporter = Reporter::default();
+        let mut reporter = reporter();
         let mut report = |update| reporter.report(update, str::to_owned);
         report(partial("{\"a\""));
         let Some(Progress::ToolArguments { delta, snapshot, .. }) = report(partial(":1}")) else {
@@ -261,17 +278,31 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_together_is_bounded() {
-        let mut reporter = Reporter::default();
-        let piece = "é".repeat(MAX_ARGUMENTS / 3);
-        for _ in 0..4 {
-            reporter.report(partial(&piece), str::to_owned);
+    fn what_is_put_together_is_bounded_in_bytes_and_in_calls() {
+        let options = Options { partial_arguments: 10, partial_calls: 3, ..Options::default() };
+        let mut reporter = Reporter::new(&options);
+        let mut last = |delta: &str, call: usize| {
+            let progress = reporter.report(partial(delta), |_| call.to_string());
+            let Some(Progress::ToolArguments { delta, snapshot, .. }) = progress else { panic!() };
+            (delta, snapshot.to_string(), reporter.partial.len())
+        };
+        assert_eq!(last("12345678", 0), ("12345678".into(), "12345678".into(), 1));
+        // The piece is whole in any case.
+        assert_eq!(last("9abc", 0), ("9abc".into(), "123456789a".into(), 1));
+        for call in 1..=100 {
+            assert_eq!(last("x", call).2, 3.min(call + 1));
         }
-        assert!(reporter.partial["c"].len() <= MAX_ARGUMENTS);
-        for call in 0..1_000 {
-            reporter.report(partial("x"), |_| call.to_string());
-        }
-        assert_eq!(reporter.partial.len(), MAX_PARTIAL_CALLS);
+        assert_eq!(last("y", 100).1, "xy", "the youngest is still put together");
+        assert_eq!(last("y", 1).1, "y", "the oldest gave way and begins anew");
+    }
+
+    #[test]
+    fn a_call_that_is_done_is_forgotten() {
+        let mut reporter = reporter();
+        reporter.report(partial("x"), str::to_owned);
+        let done = ToolCallCompletedUpdate { call_id: "c".into(), ..Default::default() };
+        reporter.report(Update::ToolCallCompleted(Box::new(done)), str::to_owned);
+        assert!(reporter.partial.is_empty() && reporter.order.is_empty(), "{reporter:?}");
     }
 
     #[test]
@@ -284,7 +315,7 @@ mod tests {
             }),
             ..Default::default()
         }));
-        let progress = Reporter::default().report(started, str::to_owned);
+        let progress = reporter().report(started, str::to_owned);
         assert_eq!(
             progress,
             Some(Progress::ToolStarted { call_id: "c".into(), tool: "read".into() })

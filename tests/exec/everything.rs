@@ -4,11 +4,13 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
-use agentwire::exec::{self, Ask, Dispatch, ExecCall, ExecHandler, Served, ShellSink};
+use agentwire::exec::{self, Ask, Dispatch, Effects, ExecCall, ExecHandler, Served, ShellSink};
 use agentwire::proto;
 use agentwire::proto::exec_server_message::Message as Exec;
 use agentwire::proto::interaction_query::Query;
-use agentwire::proto::{ExecClientMessage, ShellStreamExit, ShellStreamStdout, shell_stream};
+use agentwire::proto::{
+    ExecClientMessage, InteractionResponse, ShellStreamExit, ShellStreamStdout, shell_stream,
+};
 use agentwire::run::ServeResult;
 use prost::Message;
 
@@ -22,14 +24,48 @@ fn something<T: Message + Default>() -> T {
     found.max_by_key(Message::encoded_len).expect("a field 1")
 }
 
-struct Everything;
+/// What comes of a question before it is answered.
+pub(crate) trait Mood: Send + Sync {
+    /// Whether an exec is served at all.
+    fn serves(&self) -> bool {
+        true
+    }
+
+    /// What serving does to the world.
+    fn effects(&self) -> Effects {
+        Effects::Changes
+    }
+
+    /// A question came: the answer goes out when this is done, if it is done well.
+    fn work(&self) -> Served<'_, ()>;
+}
+
+/// Answers at once.
+pub(crate) struct Eager;
+
+impl Mood for Eager {
+    fn work(&self) -> Served<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+pub(crate) struct Everything<M>(pub(crate) M);
 
 macro_rules! serves {
     ($($method:ident($args:ident) -> $result:ident;)*) => {
-        impl ExecHandler for Everything {
+        impl<M: Mood> ExecHandler for Everything<M> {
+            fn serves(&self, _: &Exec) -> bool {
+                self.0.serves()
+            }
+
+            fn effects(&self, _: &Exec) -> Effects {
+                self.0.effects()
+            }
+
             $(
                 fn $method<'a>(&'a self, _: &'a ExecCall, _: proto::$args) -> Served<'a, proto::$result> {
-                    Box::pin(async { Ok(something()) })
+                    let work = self.0.work();
+                    Box::pin(async move { work.await.map(|()| something()) })
                 }
             )*
 
@@ -42,6 +78,7 @@ macro_rules! serves {
                 Box::pin(async move {
                     let out = ShellStreamStdout { data: "out".into() };
                     sink.send(shell_stream::Event::Stdout(out)).await;
+                    self.0.work().await?;
                     sink.send(shell_stream::Event::Exit(ShellStreamExit::default())).await;
                     Ok(())
                 })
@@ -92,10 +129,11 @@ serves! {
 
 macro_rules! answers {
     ($($method:ident($query:ident) -> $response:ident;)*) => {
-        impl Ask for Everything {
+        impl<M: Mood> Ask for Everything<M> {
             $(
                 fn $method<'a>(&'a self, _: proto::$query) -> Served<'a, proto::$response> {
-                    Box::pin(async { Ok(something()) })
+                    let work = self.0.work();
+                    Box::pin(async move { work.await.map(|()| something()) })
                 }
             )*
         }
@@ -137,10 +175,10 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
 pub(crate) fn serve(call: &ExecCall, case: Exec) -> (Vec<shell_stream::Event>, ServeResult) {
     if let Exec::ShellStreamArgs(args) = case {
         let mut printed = Printed::default();
-        at_once(Everything.shell_stream(call, *args, &mut printed)).expect("served");
+        at_once(Everything(Eager).shell_stream(call, *args, &mut printed)).expect("served");
         return (printed.0, ServeResult::ShellDone);
     }
-    match exec::dispatch(&Everything, call, case) {
+    match exec::dispatch(&Everything(Eager), call, case) {
         Dispatch::One(served) => {
             let reply = at_once(served).expect("every method is written above");
             (Vec::new(), ServeResult::Reply(Box::new(reply)))
@@ -151,8 +189,32 @@ pub(crate) fn serve(call: &ExecCall, case: Exec) -> (Vec<shell_stream::Event>, S
 
 /// What is answered to a query.
 pub(crate) fn answer(query: Query) -> ServeResult {
-    let response = at_once(exec::put(&Everything, query));
+    let response = at_once(exec::put(&Everything(Eager), query));
     ServeResult::Response(Box::new(response.expect("every method is written above")))
+}
+
+/// A response to the query of this case, with `content` in it.
+fn response(case: &Case, content: &[u8]) -> ServeResult {
+    let mut bytes = Vec::new();
+    prost::encoding::encode_key(
+        case.number,
+        prost::encoding::WireType::LengthDelimited,
+        &mut bytes,
+    );
+    prost::encoding::encode_varint(content.len() as u64, &mut bytes);
+    bytes.extend_from_slice(content);
+    let response = InteractionResponse::decode(&bytes[..]).expect("such a response");
+    ServeResult::Response(Box::new(response.result.expect("a case")))
+}
+
+/// A good answer to the query of this case.
+pub(crate) fn answer_named(case: &Case) -> ServeResult {
+    response(case, &[0x0a, 0])
+}
+
+/// An answer to the query of this case that says nothing.
+pub(crate) fn no_answer(case: &Case) -> ServeResult {
+    response(case, &[])
 }
 
 /// A result by its name, with `content` in it.

@@ -55,11 +55,12 @@ pub(crate) fn request() -> RunRequest {
     }
 }
 
-/// What a handler comes to.
+/// What a handler comes to, as its driver reports it.
 pub(crate) enum Fate {
     Good,
     Refuses,
-    Panics,
+    /// What is reported of a panic; `driver.rs` has the panics themselves.
+    Fails,
     Prints,
 }
 
@@ -73,7 +74,7 @@ impl Fate {
         };
         let fate = match (rng.below(10), work) {
             (0, _) => return None,
-            (1, _) => Self::Panics,
+            (1, _) => Self::Fails,
             (2 | 3, _) => Self::Refuses,
             (_, Work::Exec { case: Case::ShellStreamArgs(_), .. }) => Self::Prints,
             (_, Work::Exec { case: Case::GrepArgs(_), .. }) => Self::Good,
@@ -91,7 +92,7 @@ impl Fate {
                 (Vec::new(), ServeResult::Reply(Box::new(reply)))
             }
             Self::Refuses => (Vec::new(), ServeResult::Refused(Refusal::because("not now"))),
-            Self::Panics => (Vec::new(), ServeResult::Failed),
+            Self::Fails => (Vec::new(), ServeResult::Failed),
             Self::Prints => {
                 let out = ShellStreamStdout { data: "out".into() };
                 let exit = ShellStreamExit::default();
@@ -109,7 +110,7 @@ fn execs() -> &'static [u32] {
 }
 
 /// Field number of an exec: mostly one that handlers can make something of, sometimes an unknown.
-fn some_exec(rng: &mut Rng) -> u32 {
+pub(crate) fn some_exec(rng: &mut Rng) -> u32 {
     let known = execs();
     match rng.below(8) {
         0 => 5,
@@ -120,11 +121,41 @@ fn some_exec(rng: &mut Rng) -> u32 {
     }
 }
 
+/// Field number of a query, sometimes an unknown.
+pub(crate) fn some_query(rng: &mut Rng) -> u32 {
+    2 + u32::try_from(rng.below(9)).unwrap()
+}
+
+/// How much was asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Count {
+    pub(crate) execs: usize,
+    pub(crate) queries: usize,
+}
+
+impl Count {
+    pub(crate) fn all(self) -> usize {
+        self.execs + self.queries
+    }
+
+    pub(crate) fn add(&mut self, more: Self) {
+        self.execs += more.execs;
+        self.queries += more.queries;
+    }
+}
+
 /// An exec or, now and then, a query. Gives its id.
-pub(crate) fn ask_something(server: &mut server::Session, rng: &mut Rng, now: Instant) -> u32 {
+pub(crate) fn ask_something(
+    server: &mut server::Session,
+    rng: &mut Rng,
+    count: &mut Count,
+    now: Instant,
+) -> u32 {
     let asked = if rng.below(10) == 0 {
-        server.ask_query(2 + u32::try_from(rng.below(9)).unwrap(), &[], None, now)
+        count.queries += 1;
+        server.ask_query(some_query(rng), &[], None, now)
     } else {
+        count.execs += 1;
         server.ask_exec(some_exec(rng), &[], None, None, now)
     };
     asked.expect("an id that is free")
@@ -138,6 +169,9 @@ pub(crate) struct Lone {
     next: u32,
     /// Whether the answer is there, by exec.
     open: BTreeMap<u32, bool>,
+    /// Queries without an answer.
+    queries: BTreeSet<u32>,
+    asked: Count,
     aborted: BTreeSet<u32>,
     at_work: BTreeMap<ServeKey, Option<(Instant, Fate)>>,
     wake: Option<Instant>,
@@ -150,15 +184,25 @@ impl Lone {
         let mut options = Options::default();
         options.serves = Some(std::sync::Arc::new(All));
         options.exec_limit = Duration::from_secs(20);
+        options.query_limit = Duration::from_secs(20);
         options.paused_turn = Duration::from_secs(86_400);
         let (conversation, ids) = (Conversation::with_id("conv"), Box::new(CountingIds::hex()));
         let session =
             Session::new(&request(), conversation, options, Redactor::default(), ids, now)
                 .map_err(|failed| failed.0)
                 .expect("a request that can be sent");
-        let (open, at_work) = (BTreeMap::new(), BTreeMap::new());
-        let aborted = BTreeSet::new();
-        let mut lone = Self { session, now, rng, next: 0, open, aborted, at_work, wake: None };
+        let mut lone = Self {
+            session,
+            now,
+            rng,
+            next: 0,
+            open: BTreeMap::new(),
+            queries: BTreeSet::new(),
+            asked: Count::default(),
+            aborted: BTreeSet::new(),
+            at_work: BTreeMap::new(),
+            wake: None,
+        };
         let received_at = SystemTime::UNIX_EPOCH;
         let headers = vec![("content-type".into(), STREAM_TYPE.into())];
         lone.session.handle_head(Head { status: 200, headers, received_at }, now);
@@ -175,9 +219,17 @@ impl Lone {
         self.settle();
     }
 
-    /// So many questions of all kinds, and time for all of them.
-    pub(crate) fn questions(&mut self, count: usize) {
+    pub(crate) fn asked(&self) -> Count {
+        self.asked
+    }
+
+    /// So many execs of all kinds with queries between them, and time for all of them.
+    pub(crate) fn execs(&mut self, count: usize) {
         for _ in 0..count {
+            if self.rng.below(10) == 0 {
+                let field = some_query(&mut self.rng);
+                self.query(field);
+            }
             let field = some_exec(&mut self.rng);
             let id = self.ask(field);
             if self.rng.below(5) == 0 && self.open.contains_key(&id) {
@@ -194,21 +246,35 @@ impl Lone {
 
     fn settle(&mut self) {
         self.pass(Duration::from_secs(60));
-        assert_eq!(self.open, BTreeMap::new(), "questions without an answer or a close");
+        assert_eq!(self.open, BTreeMap::new(), "execs without an answer or a close");
+        assert_eq!(self.queries, BTreeSet::new(), "queries without an answer");
         assert!(self.at_work.is_empty(), "handlers were left at work");
         self.aborted.clear();
     }
 
     fn ask(&mut self, field: u32) -> u32 {
-        self.next += 1;
-        let id = self.next;
-        let mut exec = vec![0x08];
-        prost::encoding::encode_varint(u64::from(id), &mut exec);
-        prost::encoding::encode_key(field, prost::encoding::WireType::LengthDelimited, &mut exec);
-        exec.push(0);
+        let (id, question) = self.question(field);
+        self.asked.execs += 1;
         self.open.insert(id, false);
-        self.say(2, &exec);
+        self.say(2, &question);
         id
+    }
+
+    fn query(&mut self, field: u32) {
+        let (id, question) = self.question(field);
+        self.asked.queries += 1;
+        self.queries.insert(id);
+        self.say(7, &question);
+    }
+
+    /// A fresh id, and the question with an empty message in this field.
+    fn question(&mut self, field: u32) -> (u32, Vec<u8>) {
+        self.next += 1;
+        let mut bytes = vec![0x08];
+        prost::encoding::encode_varint(u64::from(self.next), &mut bytes);
+        prost::encoding::encode_key(field, prost::encoding::WireType::LengthDelimited, &mut bytes);
+        bytes.push(0);
+        (self.next, bytes)
     }
 
     fn abort(&mut self, id: u32) {
@@ -294,7 +360,7 @@ impl Lone {
         }
     }
 
-    /// One answer, then one close, for what is open.
+    /// One answer, then one close, for an exec that is open; one answer for a query.
     fn judge(&mut self, envelope: &[u8]) {
         use exec_client_control_message::Message as Control;
         let message = AgentClientMessage::decode(&envelope[5..]).expect("a client message");
@@ -317,6 +383,9 @@ impl Lone {
                 }
                 Control::Heartbeat(beat) => assert!(self.open.contains_key(&beat.id)),
             },
+            Client::InteractionResponse(response) => {
+                assert!(self.queries.remove(&response.id), "{} is answered twice", response.id);
+            }
             _ => {}
         }
     }

@@ -15,7 +15,7 @@ use agentwire::server::session::{self, RUN_PATH, STREAM_TYPE};
 use agentwire::server::{self, RequestHead};
 use bytes::Bytes;
 
-use crate::judge::{All, Fate, ask_something, request};
+use crate::judge::{All, Count, Fate, ask_something, request};
 use crate::link::Rng;
 
 /// Something that happens later.
@@ -43,7 +43,7 @@ pub(crate) struct World {
     at_work: BTreeSet<ServeKey>,
     wake: Option<Instant>,
     to_ask: usize,
-    asked: usize,
+    asked: Count,
     cut: bool,
     ended: Option<Ended>,
 }
@@ -76,7 +76,7 @@ impl World {
             at_work: BTreeSet::new(),
             wake: None,
             to_ask: 0,
-            asked: 0,
+            asked: Count::default(),
             cut,
             ended: None,
         }
@@ -114,7 +114,7 @@ impl World {
         self.drain();
     }
 
-    pub(crate) fn asked(&self) -> usize {
+    pub(crate) fn asked(&self) -> Count {
         self.asked
     }
 
@@ -170,9 +170,8 @@ impl World {
 
     /// Asks the next question, or ends the turn when all are settled.
     fn ask(&mut self) {
-        if self.asked < self.to_ask {
-            let id = ask_something(&mut self.server, &mut self.rng, self.now);
-            self.asked += 1;
+        if self.asked.all() < self.to_ask {
+            let id = ask_something(&mut self.server, &mut self.rng, &mut self.asked, self.now);
             if self.rng.below(5) == 0 {
                 let when = self.rng.below(8_000);
                 self.put(when, Later::Abort(id));
