@@ -14,7 +14,7 @@ use agentwire::proto::agent_client_message::Message as Client;
 use agentwire::proto::exec_server_message::Message as Case;
 use agentwire::proto::interaction_query::Query;
 use agentwire::proto::{
-    AgentClientMessage, GrepError, GrepResult, ShellStreamExit, ShellStreamStdout,
+    AgentClientMessage, GrepError, GrepResult, McpArgs, ShellStreamExit, ShellStreamStdout,
     exec_client_control_message, exec_client_message, grep_result, shell_stream,
 };
 use agentwire::redact::Redactor;
@@ -41,16 +41,27 @@ impl Serves for All {
     }
 }
 
-pub(crate) fn request() -> RunRequest {
-    let tool = Tool {
-        name: "ls".into(),
+/// The caller's tool.
+const TOOL: &str = "ls";
+
+pub(crate) fn tool() -> Tool {
+    Tool {
+        name: TOOL.into(),
         description: "List a folder".into(),
         parameters: serde_json::json!({"type": "object"}),
-    };
+    }
+}
+
+/// What calls a tool of the caller.
+fn call_of(tool: &str) -> Vec<u8> {
+    McpArgs { name: tool.into(), tool_name: tool.into(), ..McpArgs::default() }.encode_to_vec()
+}
+
+pub(crate) fn request() -> RunRequest {
     RunRequest {
         request_id: "req-1".into(),
         model: "composer-2".into(),
-        context: Context::prompt("hello").tool(tool),
+        context: Context::prompt("hello").tool(tool()),
         ..RunRequest::default()
     }
 }
@@ -156,7 +167,9 @@ pub(crate) fn ask_something(
         server.ask_query(some_query(rng), &[], None, now)
     } else {
         count.execs += 1;
-        server.ask_exec(some_exec(rng), &[], None, None, now)
+        let field = some_exec(rng);
+        let args = if field == 11 { call_of(TOOL) } else { Vec::new() };
+        server.ask_exec(field, &args, None, None, now)
     };
     asked.expect("an id that is free")
 }
