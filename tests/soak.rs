@@ -61,6 +61,7 @@ fn ten_thousand_execs_leave_no_question_open_and_no_memory_taken() {
 
 /// Client and server joined. Some runs are cut; the conversation goes on in the next.
 fn over_many_runs(seed: u64) {
+    println!("seed {seed}");
     let mut rng = Rng::new(seed);
     let mut conversation = Conversation::with_id("conv");
     let (mut asked, mut cuts, mut runs) = (Count::default(), 0, 0);
@@ -85,6 +86,7 @@ fn over_many_runs(seed: u64) {
 
 /// One client that never ends, against a judge that forgets what is settled.
 fn within_one_run(seed: u64) {
+    println!("seed {seed}");
     let mut lone = Lone::new(Rng::new(seed));
     // Ids of answered calls are remembered, 1,024 of them; then it has all it will ever have.
     lone.calls(1_100);

@@ -15,6 +15,7 @@ use agentwire::run::{self, Ended, Event};
 use agentwire::server::session::STREAM_TYPE;
 use agentwire::server::{self, RequestHead};
 use agentwire::transport::{BoxIo, Client, Connecting, Connector, Endpoint, Run};
+use prost::Message as _;
 use tokio::io::DuplexStream;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
@@ -34,10 +35,11 @@ const LIMIT: Duration = Duration::from_secs(20);
 fn handlers_that_panic_leave_no_question_open_and_no_memory_taken() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     hide_panics_on_purpose();
-    for seed in 4..=5 {
+    // With few places most of the questions wait for one, with many none does.
+    for (seed, places) in [(4, 16), (5, 256)] {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         let runtime = builder.enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(over_many_runs(seed));
+        runtime.block_on(over_many_runs(seed, places));
     }
 }
 
@@ -53,14 +55,19 @@ struct Tally {
     interrupted: usize,
     started: usize,
     panics: usize,
+    hangs: usize,
+    /// Questions that had their answer when their time was over.
+    given_up: usize,
 }
 
-async fn over_many_runs(seed: u64) {
+async fn over_many_runs(seed: u64, places: usize) {
+    println!("seed {seed}");
     let mut rng = Rng::new(seed);
     let (give, mut calls) = mpsc::unbounded_channel();
     let mut options = run::Options::default();
     options.exec_limit = LIMIT;
     options.query_limit = LIMIT;
+    options.serve_at_once = places;
     let client = Client::builder().connector(Links(give)).run_options(options).build().unwrap();
     // Every request has an id of its own, which HPACK remembers on both sides until its tables, of
     // 4 KiB each, are full: some 45 requests.
@@ -82,7 +89,9 @@ async fn over_many_runs(seed: u64) {
     }
     println!("seed {seed}: {tally:?}");
     assert!(tally.asked.queries > EXECS / 20 && tally.started > EXECS / 2);
-    assert!(tally.panics > EXECS / 5);
+    assert!(tally.panics > EXECS / 5 && tally.given_up > 0);
+    // Where nothing waits for a place only what hangs takes so long: a panic is answered at once.
+    assert!(places == 16 || tally.given_up <= tally.hangs);
     assert!(tally.went_on > 0 && tally.interrupted > 0 && tally.runs > 2 * tally.cut);
 }
 
@@ -132,6 +141,8 @@ async fn one_run(client: &Client, calls: &mut Calls, rng: &mut Rng, plan: Plan, 
     tally.cut += usize::from(service.was_cut);
     tally.started += books.started();
     tally.panics += books.panics();
+    tally.hangs += books.hangs();
+    tally.given_up += service.given_up;
     match ended {
         Ok(_) => {
             assert_eq!(service.asked.all(), plan.questions);
@@ -233,12 +244,14 @@ struct Service {
     /// Cuts that are to come.
     cuts: usize,
     was_cut: bool,
+    given_up: usize,
 }
 
 impl Service {
     fn new(rng: Rng, plan: Plan) -> Self {
         let Plan { questions, cuts, .. } = plan;
-        Self { rng, to_ask: questions, asked: Count::default(), cuts, was_cut: false }
+        let asked = Count::default();
+        Self { rng, to_ask: questions, asked, cuts, was_cut: false, given_up: 0 }
     }
 
     async fn serve(&mut self, calls: &mut Calls, over: &Notify) {
@@ -261,7 +274,7 @@ impl Service {
         loop {
             stream.write().await;
             tokio::select! {
-                open = stream.read() => if !open { break },
+                open = stream.read(&mut self.given_up) => if !open { break },
                 later = agenda.next() => match later {
                     Later::Ask => self.ask(&mut stream.server, &mut agenda),
                     Later::Abort(id) => stream.server.abort(id),
@@ -350,8 +363,8 @@ impl Stream {
         Self { server, body, respond: Some(respond), send: None }
     }
 
-    /// Takes what the client sent; false when its side is over.
-    async fn read(&mut self) -> bool {
+    /// Takes what the client sent, and counts what it gave up; false when its side is over.
+    async fn read(&mut self, given_up: &mut usize) -> bool {
         let chunk = self.body.next().await;
         let now = Instant::now().into_std();
         match &chunk {
@@ -359,7 +372,9 @@ impl Stream {
             Some(Err(_)) => self.server.handle_reset(None, now),
             None => self.server.handle_end(now),
         }
-        while self.server.poll_event().is_some() {}
+        while let Some(event) = self.server.poll_event() {
+            *given_up += usize::from(says_given_up(event));
+        }
         matches!(chunk, Some(Ok(_)))
     }
 
@@ -394,4 +409,15 @@ impl Stream {
     fn assert_no_violation(&self) {
         assert!(self.server.violations().is_empty(), "{:?}", self.server.violations());
     }
+}
+
+/// Whether a question is refused because its time was over.
+fn says_given_up(event: server::Event) -> bool {
+    let answer = match event {
+        server::Event::ExecResult(result) => result.encode_to_vec(),
+        server::Event::ExecThrown { error, .. } => error.into_bytes(),
+        server::Event::Answer(response) => response.encode_to_vec(),
+        _ => return false,
+    };
+    String::from_utf8_lossy(&answer).contains("gave up after")
 }

@@ -29,6 +29,7 @@ pub(crate) struct Books {
     at_work: AtomicUsize,
     started: AtomicUsize,
     panics: AtomicUsize,
+    hangs: AtomicUsize,
 }
 
 impl Books {
@@ -42,6 +43,10 @@ impl Books {
 
     pub(crate) fn panics(&self) -> usize {
         self.panics.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn hangs(&self) -> usize {
+        self.hangs.load(Ordering::Relaxed)
     }
 
     fn panic(&self) -> ! {
@@ -141,6 +146,9 @@ impl Mood for Moody {
             self.books.panic();
         }
         let (fate, delay) = (self.fate(), self.delay());
+        if matches!(fate, Fate::Hangs | Fate::HangsAndPanics) {
+            self.books.hangs.fetch_add(1, Ordering::Relaxed);
+        }
         Box::pin(async move {
             let _at_work = at_work;
             let _grudge = matches!(fate, Fate::HangsAndPanics).then(|| Grudge(&self.books));
