@@ -189,6 +189,28 @@ fn arguments_in_many_pieces_cost_what_the_pieces_cost() {
     assert!(read > 50 * few, "{read} bytes where each snapshot is read, {few} where none is");
 }
 
+#[test]
+fn pieces_of_arguments_weigh_what_they_hold_while_they_wait() {
+    let (mut session, now) = session();
+    let body = partial_arguments(13_000);
+    let (mut kept, mut weight) = (Vec::with_capacity(13_000), 0);
+    let held = measure(|| {
+        // What the session lets go of is not to be counted.
+        session.handle_body(body.clone(), now);
+        session.poll_events(now, |event| {
+            weight += event.weight();
+            kept.push(event.to_event());
+            Flow::Continue
+        });
+    })
+    .bytes_current;
+    let held = usize::try_from(held).unwrap();
+    println!("13,000 pieces of arguments hold {held} bytes and weigh {weight}");
+    // A queue counts the events themselves on top; a text that grows has room for as much again.
+    assert!(held <= 3 * weight / 2, "{held} bytes, {weight} counted");
+    assert!(weight <= 2 * held, "{held} bytes, {weight} counted");
+}
+
 /// A request with so many turns behind it.
 fn request(turns: usize) -> RunRequest {
     let mut context = Context::prompt("go").system("Be brief.");
