@@ -86,6 +86,10 @@ impl StageRunner for Agent {
         let open = self.stage(spec, prior).map(|open| Box::new(open) as Box<dyn StageSession>);
         Box::pin(std::future::ready(open))
     }
+
+    fn models(&self) -> &[String] {
+        &self.options.models
+    }
 }
 
 impl Open {

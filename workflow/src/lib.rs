@@ -69,6 +69,7 @@ mod pool;
 pub mod ports;
 pub mod record;
 pub mod run;
+pub mod scope;
 pub mod stage;
 pub mod store;
 pub mod task;
