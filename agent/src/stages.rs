@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use agentwire::context::Message;
 use agentwire::ids::{IdSource as _, RandomIds};
+use agentwire::models::is_sendable;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::Agent;
@@ -26,6 +27,10 @@ impl Agent {
         let mut agent = self.clone();
         if let Some(system) = &spec.system {
             agent.system = Some(system.clone());
+        }
+        if let Some(model) = spec.models.iter().find(|model| !is_sendable(model)) {
+            let message = format!("`{}` is no name of a model", model.escape_debug());
+            return Err(StageError::Spec { message });
         }
         if !spec.models.is_empty() {
             agent.options.models.clone_from(&spec.models);

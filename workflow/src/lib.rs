@@ -64,6 +64,7 @@ pub mod failure;
 pub mod hash;
 pub mod import;
 pub mod key;
+pub mod output;
 pub mod pipeline;
 mod pool;
 pub mod ports;

@@ -433,9 +433,9 @@ impl Stage {
             system: self.system.clone(),
             tools: self.tools.clone(),
             schema: self.schema.clone(),
-            limits: None,
             mcp_allow: self.mcp_allow.clone(),
             mcp_deny: self.mcp_deny.clone(),
+            ..StageOptions::default()
         }
     }
 }

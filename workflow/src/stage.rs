@@ -12,6 +12,7 @@ use crate::event::Event;
 use crate::failure::{Code, Disposition, Failure};
 use crate::hash::durable_hash;
 use crate::key::{Kind, session_id};
+use crate::output::{MaxOutput, Output};
 use crate::ports::McpScope;
 use crate::record::Record;
 use crate::run::{Entry, Slot};
@@ -33,6 +34,10 @@ pub struct StageOptions {
     pub mcp_allow: Option<Vec<String>>,
     /// MCP tools that may not be used; `None`: no such list.
     pub mcp_deny: Option<Vec<String>>,
+    /// Where the answer goes. Not in the fingerprint: it does not change what is asked.
+    pub output: Output,
+    /// How much of an answer in text is given and recorded; `None`: all of it.
+    pub max_output: Option<MaxOutput>,
 }
 
 impl StageOptions {
@@ -206,6 +211,7 @@ async fn make(
         Some(value) => value.clone(),
         None => Value::from(outcome.text()),
     };
+    let answer = crate::output::given(&slot.name, options, answer).await?;
     let mut record = slot.record(print, Some(file(answer)), ctx.now());
     let took = serde_json::to_value(&outcome.outcome).map(|mut took| {
         // The answer is the record's value already.
