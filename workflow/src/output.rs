@@ -1,11 +1,13 @@
 //! What becomes of a stage's answer: given as it is, cut, written to a file.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use uuid::Uuid;
 
+use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::failure::{Code, Failure};
 use crate::stage::StageOptions;
@@ -58,7 +60,12 @@ impl MaxOutput {
 }
 
 /// The answer as the author is given it, once its file is written.
-pub(crate) async fn given(stage: &str, options: &StageOptions, answer: Value) -> Result<Value> {
+pub(crate) async fn given(
+    ctx: &Ctx,
+    stage: &str,
+    options: &StageOptions,
+    answer: Value,
+) -> Result<Value> {
     let text = match &answer {
         Value::String(text) => text.clone(),
         other => format!("{other:#}"),
@@ -67,9 +74,9 @@ pub(crate) async fn given(stage: &str, options: &StageOptions, answer: Value) ->
     match &options.output {
         Output::Inline => {}
         Output::File(path) | Output::FileOnly(path) => {
-            let target = path.clone();
-            let written = tokio::task::spawn_blocking(move || write(&target, &text)).await;
-            let written = written.map_err(std::io::Error::other).and_then(|written| written);
+            let (target, mark) = (path.clone(), ctx.pass.engine.parts.entropy.uuid());
+            let written = tokio::task::spawn_blocking(move || write(&target, mark, &text)).await;
+            let written = written.map_err(io::Error::other).and_then(|written| written);
             written.map_err(|error| unwritten(stage, path, &error))?;
         }
     }
@@ -86,13 +93,12 @@ pub(crate) async fn given(stage: &str, options: &StageOptions, answer: Value) ->
 
 /// Writes beside the file and puts it in its place, so that nobody reads a half; on the disk before
 /// the record says that it is there.
-fn write(path: &Path, text: &str) -> std::io::Result<()> {
+fn write(path: &Path, mark: Uuid, text: &str) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    if let Some(folder) = folder {
-        fs::create_dir_all(folder)?;
-    }
+    let folder = folder.unwrap_or_else(|| Path::new("."));
+    fs::create_dir_all(folder)?;
     let mut name = path.file_name().map(ToOwned::to_owned).unwrap_or_default();
-    name.push(format!(".{}.part", uuid::Uuid::new_v4()));
+    name.push(format!(".{mark}.part"));
     let part = path.with_file_name(name);
     let written = fs::File::create_new(&part)
         .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
@@ -101,10 +107,13 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
         // Nothing else knows of it.
         let _left = fs::remove_file(&part);
     }
+    // Elsewhere a folder cannot be opened, and its names are written with the file.
+    #[cfg(unix)]
+    let written = written.and_then(|()| fs::File::open(folder)?.sync_all());
     written
 }
 
-fn unwritten(stage: &str, path: &Path, error: &std::io::Error) -> Error {
+fn unwritten(stage: &str, path: &Path, error: &io::Error) -> Error {
     let message = format!(
         "the answer cannot be written to {}: {error}. Put that right and resume the run: the model \
          is not asked again",

@@ -211,7 +211,7 @@ async fn make(
         Some(value) => value.clone(),
         None => Value::from(outcome.text()),
     };
-    let answer = crate::output::given(&slot.name, options, answer).await?;
+    let answer = crate::output::given(ctx, &slot.name, options, answer).await?;
     let mut record = slot.record(print, Some(file(answer)), ctx.now());
     let took = serde_json::to_value(&outcome.outcome).map(|mut took| {
         // The answer is the record's value already.

@@ -148,7 +148,7 @@ async fn drive_with(
     let look = Look::detect();
     let report = if shared.json { Report::Json } else { Report::Text };
     let store = runs.open()?;
-    let earlier = what.id.map(|id| kept::model_of(&*store, id)).transpose()?.flatten();
+    let earlier = what.id.map(|id| kept::model_of(&store, id)).transpose()?.flatten();
     let connected = shared.connection.connect(servers, earlier, report, look).await?;
     what.loaded.check_tools(&connected.scope)?;
     let workflow = &what.loaded.workflow;
