@@ -30,7 +30,7 @@ async fn answers_of_stages_and_tasks_are_written_and_replayed_without_it() {
     let (store, fake) = (memory(), Fake::echo());
     let engine = engine_over(store, &fake).build();
     let [stage, task, left, right, schema]: [PathBuf; 5] =
-        ["stage", "task", "left", "right", "schema"].map(|name| at(name));
+        ["stage", "task", "left", "right", "schema"].map(at);
     let paths = [stage.clone(), task.clone(), left.clone(), right.clone(), schema.clone()];
     let workflow = flow(move |ctx| {
         let [stage, task, left, right, schema] = paths.clone();
