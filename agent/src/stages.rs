@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use agentwire::context::Message;
 use agentwire::ids::{IdSource as _, RandomIds};
-use agentwire::models::is_sendable;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::Agent;
@@ -28,7 +27,9 @@ impl Agent {
         if let Some(system) = &spec.system {
             agent.system = Some(system.clone());
         }
-        if let Some(model) = spec.models.iter().find(|model| !is_sendable(model)) {
+        // What else a name may be is the model's affair: not all of them are the service's.
+        let none = |model: &&String| model.trim().is_empty() || model.contains(char::is_control);
+        if let Some(model) = spec.models.iter().find(none) {
             let message = format!("`{}` is no name of a model", model.escape_debug());
             return Err(StageError::Spec { message });
         }

@@ -77,7 +77,7 @@ async fn a_name_that_no_model_can_have_fails_before_there_is_a_session() {
     let folder = tempfile::tempdir().expect("a folder");
     let agent = agent([Reply::new().text("never")]).sessions(Store::new(folder.path()));
     let agent = agent.build().expect("an agent");
-    for bad in ["", "two words", "m\nx", "-m"] {
+    for bad in ["", "  ", "m\nx", "\u{1b}[2Jm"] {
         let spec = StageSpec::new("go").models(["m", bad]);
         let (result, seen) = stage(&agent, &spec, None).await;
         let StageError::Spec { message } = result.expect_err("a fault") else { panic!("{bad:?}") };

@@ -31,8 +31,8 @@ pub(super) struct Connection {
     #[command(flatten)]
     target: Target,
 
-    /// Model of the stages that name none, as `agentwire models` lists it [default: that of the run
-    /// that is gone on with, else composer-2]
+    /// Model of the stages that name none, as `agentwire models` lists it [default: that which
+    /// the stages of the run had so far, else composer-2]
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
 

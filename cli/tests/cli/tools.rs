@@ -8,6 +8,10 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
+use agentwire::server::Script;
+use agentwire::server::serve::Server;
+use serde_json::json;
+
 use crate::support::{Done, agentwire, finish};
 
 /// Generous: a loaded machine is slow, a hang is for ever.
@@ -236,6 +240,41 @@ fn a_run_that_is_killed_in_a_tool_does_not_call_it_again() {
     let said = said.unwrap()["value"]["text"].as_str().unwrap().to_owned();
     assert!(said.contains("It may have had its effect"), "{said}");
     assert_eq!(place.lines("started").len(), 2, "one server for each process");
+}
+
+/// A model that calls two tools, one after the other, and takes what it finds for them as done.
+#[test]
+fn a_killed_stage_repeats_neither_what_was_done_nor_what_was_under_way() {
+    let script = json!({"rules": [{"steps": ["history", {"if": {
+        "results": true,
+        "then": [{"text": "{{results}}"}, {"turn_end": {}}],
+        "else": [
+            {"call": {"tool": "files_write", "args": {}}},
+            {"call": {"tool": "files_read", "args": {}}},
+            {"turn_end": {}},
+        ],
+    }}]}]});
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let script = Script::from_json(&script.to_string()).unwrap();
+    let server = Server::builder().script(script).cleartext().bind();
+    let server = runtime.block_on(server).unwrap();
+    let place = Place::new("[[stage]]\nname = \"s\"\nprompt = \"go\"");
+    let run = || {
+        let mut command = place.command(&["workflow", "run", "p.toml", "--id", "r"]);
+        command.args(["--endpoint", &server.url(), "--mcp", "files=sh server.sh"]);
+        command.args(["--allow-tool", "all"]).env("AGENTWIRE_TOKEN", "tok-1");
+        command
+    };
+    let here = place.pipe("here");
+    place.write("hold", "2");
+    let mut killed = run().spawn().unwrap();
+    emptied(here.clone()).recv_timeout(HANG).unwrap();
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    fs::remove_file(here).unwrap();
+    let said = end(run()).expect(0);
+    assert_eq!(place.lines("calls"), ["write", "read"]);
+    assert!(said.stdout().contains("It may have had its effect"), "{}", said.stdout());
 }
 
 #[test]
