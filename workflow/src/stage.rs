@@ -61,9 +61,7 @@ impl StageOptions {
             "schema": self.schema,
         }))
     }
-}
 
-impl StageOptions {
     /// The run's models, where the stage would be made by them.
     fn models_of_run<'a>(&self, ctx: &'a Ctx) -> &'a [String] {
         if self.models.is_empty() { ctx.pass.engine.parts.runner.models() } else { &[] }
