@@ -108,7 +108,8 @@ impl Server {
         let listed = listed
             .map_err(|_| failed(format!("did not answer for {:?}", server.server.start)))?
             .map_err(failed)?;
-        let mut tools = Tools { fit: Vec::new(), left_out: Vec::new() };
+        let handle = Handle(Arc::clone(&server));
+        let mut tools = Tools { fit: Vec::new(), left_out: Vec::new(), handle };
         let mut trial = Toolbox::new();
         for listed in listed {
             let tool: Arc<dyn Tool> = Arc::new(McpTool::new(Arc::clone(&server), listed));
@@ -126,9 +127,15 @@ impl Server {
 pub struct Tools {
     fit: Vec<Arc<dyn Tool>>,
     left_out: Vec<ToolboxError>,
+    handle: Handle,
 }
 
 impl Tools {
+    /// A handle on the server, to end it while its tools are still held somewhere.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
     /// Why tools of the server are not among these, each by its name: its schema is none, or its
     /// name, cut to 64 characters, is that of one before it.
     pub fn left_out(&self) -> &[ToolboxError] {
@@ -166,6 +173,33 @@ impl fmt::Debug for Tools {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.fit.iter().map(|tool| tool.name()).collect::<Vec<_>>();
         f.debug_struct("Tools").field("fit", &names).field("left_out", &self.left_out).finish()
+    }
+}
+
+/// A connected server, apart from its tools.
+#[derive(Clone)]
+pub struct Handle(Arc<Connected>);
+
+impl Handle {
+    /// Ends the server and waits for it, `patience` at most: the input of a process is closed, which
+    /// tells it to go. One that stays is stopped in the background, and killed at the latest with
+    /// the runtime. A call that is made afterwards starts it again.
+    pub async fn end(&self, patience: Duration) {
+        let ended = async {
+            let running = self.0.running.lock().await.take();
+            if let Some(mut service) = running {
+                // Gone or not, nothing more can be done about it here.
+                let _gone = service.close_with_timeout(patience).await;
+            }
+        };
+        // The lock is held by whoever is starting it.
+        let _late = tokio::time::timeout(patience, ended).await;
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Handle").field(&self.0.server).finish()
     }
 }
 
@@ -285,7 +319,9 @@ impl Connected {
             Way::Process(command) => {
                 let (program, arguments) = command.split_first().ok_or("has no command")?;
                 let mut command = tokio::process::Command::new(program);
-                command.args(arguments);
+                // It is told to go by the end of its input. One that does not heed that must not
+                // outlive a runtime that ends before it was waited for.
+                command.args(arguments).kill_on_drop(true);
                 let (process, _) = TokioChildProcess::builder(command)
                     .stderr(Stdio::null())
                     .spawn()

@@ -233,6 +233,11 @@ pub trait StageRunner: Send + Sync {
         spec: &'a StageSpec,
         prior: Option<&'a SessionRef>,
     ) -> Boxed<'a, Result<Box<dyn StageSession>, StageError>>;
+
+    /// The models that are asked where a stage names none, in their order; empty: it is not known.
+    fn models(&self) -> &[String] {
+        &[]
+    }
 }
 
 /// One open session of a stage.

@@ -27,6 +27,12 @@ impl Agent {
         if let Some(system) = &spec.system {
             agent.system = Some(system.clone());
         }
+        // What else a name may be is the model's affair: not all of them are the service's.
+        let none = |model: &&String| model.trim().is_empty() || model.contains(char::is_control);
+        if let Some(model) = spec.models.iter().find(none) {
+            let message = format!("`{}` is no name of a model", model.escape_debug());
+            return Err(StageError::Spec { message });
+        }
         if !spec.models.is_empty() {
             agent.options.models.clone_from(&spec.models);
         }
@@ -85,6 +91,10 @@ impl StageRunner for Agent {
     ) -> Boxed<'a, Result<Box<dyn StageSession>, StageError>> {
         let open = self.stage(spec, prior).map(|open| Box::new(open) as Box<dyn StageSession>);
         Box::pin(std::future::ready(open))
+    }
+
+    fn models(&self) -> &[String] {
+        &self.options.models
     }
 }
 

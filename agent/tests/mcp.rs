@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so")]
 
 use std::io::{BufRead as _, Write as _};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use agentwire::context::ToolCall;
 use agentwire_agent::mcp::Server;
 use agentwire_agent::model::{Reply, Scripted};
-use agentwire_agent::tool::Effect;
+use agentwire_agent::tool::{Effect, ToolContext};
 use agentwire_agent::{Agent, Event, ToolStatus};
 use axum::Json;
 use axum::Router;
@@ -37,8 +39,10 @@ fn main() {
         println!("test a_server_is_told_that_a_call_is_called_off ... ok");
         a_tool_that_cannot_be_taken_up_is_left_out().await;
         println!("test a_tool_that_cannot_be_taken_up_is_left_out ... ok");
+        a_server_ends_while_its_tools_are_held().await;
+        println!("test a_server_ends_while_its_tools_are_held ... ok");
     });
-    println!("\ntest result: ok. 6 passed; 0 failed; 0 ignored");
+    println!("\ntest result: ok. 7 passed; 0 failed; 0 ignored");
 }
 
 /// The server over standard streams: a JSON message a line.
@@ -207,6 +211,24 @@ async fn what_is_no_server_is_an_error() {
     assert!(error.to_string().starts_with("the MCP server `none` cannot be started"), "{error}");
     let error = Server::process("true", ["true"]).connect().await.err().unwrap();
     assert!(error.to_string().contains("does not speak MCP"), "{error}");
+}
+
+async fn a_server_ends_while_its_tools_are_held() {
+    let tools = process("a").connect().await.unwrap();
+    let pid = tools.iter().find(|tool| tool.name() == "a_pid").unwrap();
+    let ask = || async {
+        let call = ToolCall { id: "c".into(), name: "a_pid".into(), arguments: json!({}) };
+        pid.call(&ToolContext::detached(call), json!({})).await.unwrap().to_text()
+    };
+    let first = ask().await;
+    assert_eq!(ask().await, first);
+    // It heeds the end of its input, so this takes as long as that: the limit is for a hang.
+    tools.handle().end(Duration::from_secs(60)).await;
+    let there = Command::new("kill").args(["-0", &first]).stderr(Stdio::null()).status().unwrap();
+    assert!(!there.success(), "it is still there");
+    // Ended already: nothing to wait for.
+    tools.handle().end(Duration::from_secs(60)).await;
+    assert_ne!(ask().await, first, "the next call starts it again");
 }
 
 async fn a_server_is_told_that_a_call_is_called_off() {

@@ -13,6 +13,7 @@ mod failure;
 mod image;
 mod input;
 mod interrupt;
+mod mcp;
 mod models;
 mod output;
 mod record;

@@ -54,6 +54,7 @@ pub use known::{DEFAULT_CONTEXT, DEFAULT_OUTPUT, LimitSource};
 pub use level::{Level, LevelMap, Leveled, Target, UnknownLevel, resolve_level};
 pub use listing::{Listing, decode_listing};
 pub use mapper::{Model, map};
+pub use nearest::nearest;
 pub use roster::{Choice, Reason, Roster};
 pub use variant::{Effort, Variant, title_case, with_effort};
 

@@ -4,8 +4,15 @@
 const COMPARED: usize = 64;
 
 /// At most `count` of `candidates` that look like `name`: those that start with it or hold it first,
-/// then by edit distance, never more than half of the name away. Case does not count.
-pub(super) fn nearest<'a>(
+/// then by edit distance, never more than half of the name away. Case does not count. For hints
+/// about models, tools and whatever else has a name.
+///
+/// ```
+/// use agentwire::models::nearest;
+///
+/// assert_eq!(nearest("fles_read", ["files_read", "web_get"].into_iter(), 3), ["files_read"]);
+/// ```
+pub fn nearest<'a>(
     name: &str,
     candidates: impl Iterator<Item = &'a str>,
     count: usize,

@@ -190,11 +190,16 @@ impl Ctx {
 
     /// What the step is to do; says so to those who watch.
     pub(crate) fn enter(&self, slot: &Slot, print: &str) -> Result<Entry> {
+        self.enter_with(slot, print, &[])
+    }
+
+    /// The same for a step that the run's models would make.
+    pub(crate) fn enter_with(&self, slot: &Slot, print: &str, models: &[String]) -> Result<Entry> {
         if let Err(stopped) = self.gate() {
             self.pass.run().settle(slot, StepState::Skipped);
             return Err(stopped);
         }
-        let entry = self.pass.run().enter(slot, print)?;
+        let entry = self.pass.run().enter(slot, print, models)?;
         let (kind, key, name) = (slot.key.kind, slot.key.key.clone(), slot.name.clone());
         if matches!(entry, Entry::Replay(_)) {
             self.tell(&Event::StepReplayed { kind, key, name });

@@ -187,18 +187,39 @@ pub struct Divergence {
     pub recorded: String,
     /// The fingerprint of what is asked for now.
     pub now: String,
+    /// The models that the run had for the step, where only they have changed: the fingerprints,
+    /// which have those that a stage names itself, are the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub models: Option<OtherModels>,
+}
+
+/// The models of a run for its stages that name none, in the order they are asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OtherModels {
+    /// Those that the recorded result was made with.
+    pub recorded: Vec<String>,
+    /// Those of this run.
+    pub now: Vec<String>,
 }
 
 impl fmt::Display for Divergence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, key, recorded, now } = self;
+        let Self { kind, key, recorded, now, models } = self;
         let kind = kind.as_str();
-        write!(
-            f,
-            "the {kind} {key} was recorded for something else (fingerprint {recorded}, now {now}): \
-             its prompt, schema, models or inputs have changed. Accept the recorded result, run the \
-             step again, or start a new run"
-        )
+        match models {
+            Some(models) => write!(
+                f,
+                "the {kind} {key} was recorded with the model {}, and the run has {} now",
+                models.recorded.join(", "),
+                models.now.join(", ")
+            )?,
+            None => write!(
+                f,
+                "the {kind} {key} was recorded for something else (fingerprint {recorded}, now \
+                 {now}): its prompt, schema, models or inputs have changed"
+            )?,
+        }
+        f.write_str(". Accept the recorded result, run the step again, or start a new run")
     }
 }
 

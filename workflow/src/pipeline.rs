@@ -24,6 +24,9 @@
 //! a stage begins as soon as those it comes after are done, whatever else is under way. A stage with `ask` (`input`, `confirm`,
 //! `select`) asks a person; a `confirm` that is answered with no ends the run. The outputs are
 //! those of `[outputs]`, or else what the stages said that no other stage builds on.
+//!
+//! A stage has all tools of its runner. `tools` names those that it may use; `mcp_allow` and
+//! `mcp_deny` name MCP servers and tools of theirs ([`crate::scope`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,6 +38,7 @@ use crate::definition::{Input, InputKind, Workflow};
 use crate::error::{Error, Result};
 use crate::pool;
 use crate::run::{Exit, ExitStatus};
+use crate::scope::StageTools;
 use crate::stage::StageOptions;
 use crate::task::TaskStep;
 
@@ -127,20 +131,21 @@ pub fn from_toml(text: &str, code: Option<String>) -> Result<Workflow> {
     })
 }
 
-/// The first stage that chooses among tools, and the member it does it with: for a host that has
-/// none, where such a list would fail or be without effect. `tools = []` chooses none.
+/// What the stages say of tools, in the order of the file: for a host that has some, to look at
+/// before a run begins ([`ToolScope::check`](crate::scope::ToolScope::check)). Stages that say
+/// nothing of them are left out.
 ///
 /// # Errors
 /// [`Error::Definition`] for a text that is no pipeline.
-pub fn wants_tools(text: &str) -> Result<Option<(String, &'static str)>> {
+pub fn stage_tools(text: &str) -> Result<Vec<StageTools>> {
     let file: File = toml::from_str(text).map_err(|error| Error::definition(said(&error, text)))?;
-    let member = |stage: &Stage| match stage {
-        Stage { tools: Some(names), .. } if !names.is_empty() => Some("tools"),
-        Stage { mcp_allow: Some(_), .. } => Some("mcp_allow"),
-        Stage { mcp_deny: Some(_), .. } => Some("mcp_deny"),
-        _ => None,
-    };
-    Ok(file.stage.iter().find_map(|stage| Some((stage.name.clone(), member(stage)?))))
+    let lists = file.stage.into_iter().map(|stage| StageTools {
+        stage: stage.name,
+        tools: stage.tools,
+        mcp_allow: stage.mcp_allow,
+        mcp_deny: stage.mcp_deny,
+    });
+    Ok(lists.filter(StageTools::says_something).collect())
 }
 
 /// What the parser says, on one line: its own text draws the place over several.
@@ -428,9 +433,9 @@ impl Stage {
             system: self.system.clone(),
             tools: self.tools.clone(),
             schema: self.schema.clone(),
-            limits: None,
             mcp_allow: self.mcp_allow.clone(),
             mcp_deny: self.mcp_deny.clone(),
+            ..StageOptions::default()
         }
     }
 }

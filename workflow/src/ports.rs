@@ -62,7 +62,10 @@ impl Ask for Headless {
     }
 }
 
-/// Which MCP tools a stage may use, for a host that has such servers.
+/// Which MCP tools a stage may use, for a host that has such servers. [`ToolScope`] is one for a
+/// runner whose tools are known by their names.
+///
+/// [`ToolScope`]: crate::scope::ToolScope
 ///
 /// The engine sets a scope before a stage that has lists asks its model, and clears it afterwards,
 /// also when the stage fails or is called off. Stages run at the same time have ids of their own.
@@ -72,4 +75,11 @@ pub trait McpScope: Send + Sync {
 
     /// The stage is over.
     fn clear(&self, stage: &str);
+
+    /// The names of the tools that the stage is to have, of those that it asks for (`None`: all of
+    /// the runner's). The runner is given these; asked once, between `set` and `clear`. A host that
+    /// looks at each call instead leaves the list as it is.
+    fn tools(&self, _stage: &str, asked: Option<Vec<String>>) -> Option<Vec<String>> {
+        asked
+    }
 }

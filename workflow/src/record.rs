@@ -27,10 +27,21 @@ pub struct Record {
     pub print: String,
     /// The result. `None` is "done, and it returned nothing", which is not "not done".
     pub value: Option<Value>,
-    /// Of a stage: its session, and what it took (model, attempts, tokens, time).
+    /// Of a stage: its session, what it took (model, attempts, tokens, time), and the run's models
+    /// where it names none itself.
     pub detail: Option<Value>,
     /// When it was recorded.
     pub at: Millis,
+}
+
+impl Record {
+    /// The models that the run had for a stage that names none; empty for one that does, and where
+    /// it was not kept.
+    pub fn models(&self) -> Vec<String> {
+        let models = self.detail.as_ref().and_then(|detail| detail.get("models"));
+        let models = models.and_then(Value::as_array).into_iter().flatten();
+        models.filter_map(Value::as_str).map(str::to_owned).collect()
+    }
 }
 
 /// Where a run stands.

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::error::{Divergence, Error, Result};
+use crate::error::{Divergence, Error, OtherModels, Result};
 use crate::failure::{Disposition, Failure};
 use crate::key::{Key, Kind, Ordinals};
 use crate::record::{Change, Millis, Record, Status};
@@ -319,12 +319,14 @@ impl Run {
         Slot { local, key, name: name.to_owned(), seq, scope: scope.to_owned(), index }
     }
 
-    /// What the step is to do. `print` is the fingerprint of what its key does not say.
+    /// What the step is to do. `print` is the fingerprint of what its key does not say; `models`
+    /// are those of the run, for a stage that names none. They are compared where both sides say
+    /// them: a record of before they were kept is as good as it was.
     ///
     /// # Errors
     /// [`Error::Exit`] when the run has chosen its end, [`Error::Diverged`] under
     /// [`Policy::Refuse`], [`Error::NotRecorded`] when only records may be used.
-    pub fn enter(&mut self, slot: &Slot, print: &str) -> Result<Entry> {
+    pub fn enter(&mut self, slot: &Slot, print: &str, models: &[String]) -> Result<Entry> {
         if self.exited(&slot.scope) {
             self.mark(slot, StepState::Skipped);
             return Err(Error::Exit);
@@ -334,13 +336,7 @@ impl Run {
             return self.enter_new(slot);
         };
         self.used.insert(id);
-        if record.print != print {
-            let change = Divergence {
-                kind: record.kind,
-                key: record.key.clone(),
-                recorded: record.print.clone(),
-                now: print.to_owned(),
-            };
+        if let Some(change) = change(&record, print, models) {
             self.report.changed.push(change.clone());
             match self.policy {
                 _ if self.replay_only => {}
@@ -510,6 +506,21 @@ impl Run {
             }
         }
     }
+}
+
+/// How the record differs from what is asked for now.
+fn change(record: &Record, print: &str, models: &[String]) -> Option<Divergence> {
+    let recorded = record.models();
+    let differ = !models.is_empty() && !recorded.is_empty() && recorded != models;
+    let other =
+        (record.print == print && differ).then(|| OtherModels { recorded, now: models.to_vec() });
+    (record.print != print || other.is_some()).then(|| Divergence {
+        kind: record.kind,
+        key: record.key.clone(),
+        recorded: record.print.clone(),
+        now: print.to_owned(),
+        models: other,
+    })
 }
 
 impl End {

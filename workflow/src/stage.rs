@@ -12,6 +12,7 @@ use crate::event::Event;
 use crate::failure::{Code, Disposition, Failure};
 use crate::hash::durable_hash;
 use crate::key::{Kind, session_id};
+use crate::output::{MaxOutput, Output};
 use crate::ports::McpScope;
 use crate::record::Record;
 use crate::run::{Entry, Slot};
@@ -33,6 +34,10 @@ pub struct StageOptions {
     pub mcp_allow: Option<Vec<String>>,
     /// MCP tools that may not be used; `None`: no such list.
     pub mcp_deny: Option<Vec<String>>,
+    /// Where the answer goes. Not in the fingerprint: it does not change what is asked.
+    pub output: Output,
+    /// How much of an answer in text is given and recorded; `None`: all of it.
+    pub max_output: Option<MaxOutput>,
 }
 
 impl StageOptions {
@@ -55,6 +60,11 @@ impl StageOptions {
             "tools": self.tools,
             "schema": self.schema,
         }))
+    }
+
+    /// The run's models, where the stage would be made by them.
+    fn models_of_run<'a>(&self, ctx: &'a Ctx) -> &'a [String] {
+        if self.models.is_empty() { ctx.pass.engine.parts.runner.models() } else { &[] }
     }
 }
 
@@ -89,6 +99,10 @@ struct Detail {
     session: Option<SessionRef>,
     #[serde(default)]
     took: Value,
+    /// The run's models, for a stage that names none. Not a part of the fingerprint: whoever only
+    /// replays has no models to compare.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    models: Vec<String>,
 }
 
 impl Detail {
@@ -155,7 +169,7 @@ pub(crate) async fn said(
     file: impl FnOnce(Value) -> Value,
 ) -> Result<Said> {
     let print = options.print(prompt);
-    let replace = match ctx.enter(slot, &print)? {
+    let replace = match ctx.enter_with(slot, &print, options.models_of_run(ctx))? {
         Entry::Replay(record) => return Ok(from_record(&record, true)),
         Entry::Live { replace } => replace,
     };
@@ -170,7 +184,7 @@ pub(crate) async fn said(
 }
 
 fn from_record(record: &Record, replayed: bool) -> Said {
-    let Detail { session, took } = Detail::of(record);
+    let Detail { session, took, .. } = Detail::of(record);
     Said { value: record.value.clone().unwrap_or(Value::Null), replayed, session, took }
 }
 
@@ -184,12 +198,18 @@ async fn make(
     file: impl FnOnce(Value) -> Value,
 ) -> Result<Record> {
     ctx.gate()?;
-    let _scope = McpHold::of(ctx, slot, options);
-    let outcome = converse(ctx, slot, options, prompt, print, replace).await?;
+    let scope = McpHold::of(ctx, slot, options);
+    let mut spec = options.spec(prompt);
+    if let Some(scope) = &scope {
+        spec.tools = scope.port.tools(&scope.stage, spec.tools);
+    }
+    let models = options.models_of_run(ctx);
+    let outcome = converse(ctx, slot, &spec, models, print, replace).await?;
     let answer = match &outcome.value {
         Some(value) => value.clone(),
         None => Value::from(outcome.text()),
     };
+    let answer = crate::output::given(ctx, &slot.name, options, answer).await?;
     let mut record = slot.record(print, Some(file(answer)), ctx.now());
     let took = serde_json::to_value(&outcome.outcome).map(|mut took| {
         // The answer is the record's value already.
@@ -198,7 +218,9 @@ async fn make(
         }
         took
     });
-    let detail = Detail { session: Some(outcome.session), took: took.unwrap_or(Value::Null) };
+    let session = Some(outcome.session);
+    let took = took.unwrap_or(Value::Null);
+    let detail = Detail { session, took, models: models.to_vec() };
     record.detail = serde_json::to_value(detail).ok();
     ctx.record(record, replace).await
 }
@@ -207,14 +229,13 @@ async fn make(
 async fn converse(
     ctx: &Ctx,
     slot: &Slot,
-    options: &StageOptions,
-    prompt: &str,
+    spec: &StageSpec,
+    models: &[String],
     print: &str,
     replace: bool,
 ) -> Result<StageOutcome> {
-    let spec = options.spec(prompt);
     let prior = prior_session(ctx, slot, print, replace);
-    match talk(ctx, slot, &spec, print, prior.as_ref()).await? {
+    match talk(ctx, slot, spec, models, print, prior.as_ref()).await? {
         Ok(outcome) => return Ok(outcome),
         Err(StageError::SessionMissing { .. }) if prior.is_some() => {}
         Err(error) => return Err(stage_error(slot, &error)),
@@ -222,7 +243,7 @@ async fn converse(
     // Whoever removed it wants no more of it, and without it the run could never go on.
     let (kind, key, name) = (slot.key.kind, slot.key.key.clone(), slot.name.clone());
     ctx.tell(&Event::SessionLost { kind, key, name });
-    let begun = talk(ctx, slot, &spec, print, None).await?;
+    let begun = talk(ctx, slot, spec, models, print, None).await?;
     begun.map_err(|error| stage_error(slot, &error))
 }
 
@@ -240,6 +261,7 @@ async fn talk(
     ctx: &Ctx,
     slot: &Slot,
     spec: &StageSpec,
+    models: &[String],
     print: &str,
     prior: Option<&SessionRef>,
 ) -> Result<std::result::Result<StageOutcome, StageError>> {
@@ -249,7 +271,7 @@ async fn talk(
         if prior == Some(session) {
             return;
         }
-        if let Err(error) = ctx.record_now(session_record(ctx, slot, print, session)) {
+        if let Err(error) = ctx.record_now(session_record(ctx, slot, print, models, session)) {
             unrecorded = Some(error);
             cancel.cancel();
         }
@@ -286,7 +308,13 @@ fn prior_session(ctx: &Ctx, slot: &Slot, print: &str, replace: bool) -> Option<S
     (record.print == print).then(|| Detail::of(record).session).flatten()
 }
 
-fn session_record(ctx: &Ctx, slot: &Slot, print: &str, session: &SessionRef) -> Record {
+fn session_record(
+    ctx: &Ctx,
+    slot: &Slot,
+    print: &str,
+    models: &[String],
+    session: &SessionRef,
+) -> Record {
     let path = session.path.as_ref().map(|path| path.display().to_string());
     // The base ends where the hash of the session begins.
     let id = session_id("", Some(&session.id), path.as_deref());
@@ -294,8 +322,9 @@ fn session_record(ctx: &Ctx, slot: &Slot, print: &str, session: &SessionRef) -> 
     let mut record = slot.record(print, None, ctx.now());
     record.kind = Kind::Session;
     record.key = format!("{}:{hash}", slot.session_base());
-    record.detail =
-        serde_json::to_value(Detail { session: Some(session.clone()), took: Value::Null }).ok();
+    let session = Some(session.clone());
+    let detail = Detail { session, took: Value::Null, models: models.to_vec() };
+    record.detail = serde_json::to_value(detail).ok();
     record
 }
 

@@ -59,6 +59,37 @@ async fn a_chain_and_a_group_replay_without_a_call() {
     assert_eq!(second.steps[4].parents.len(), 2);
 }
 
+/// What the reference runs directly, as workflows of one call: names need not be unique.
+#[tokio::test(start_paused = true)]
+async fn a_task_three_of_a_kind_and_groups_in_a_chain_have_keys_of_their_own() {
+    let (store, fake) = (memory(), Fake::echo());
+    let engine = engine_over(store.clone(), &fake).build();
+    let workflow = flow(|ctx| async move {
+        let one = ctx.task(TaskStep::new("t").prompt("alone")).await?;
+        let three = vec![TaskStep::new("t").prompt("of three"); 3];
+        let three = ctx.parallel(three, Parallel::default()).await?;
+        let first = ctx.chain("go", vec![TaskStep::new("t")]).await?;
+        let pair = ["left", "right"].map(|side| {
+            TaskStep::new("t").prompt(format!("{side} {{previous}}")).previous(&first[0])
+        });
+        let pair = ctx.parallel(pair.to_vec(), Parallel::default()).await?;
+        let last = ctx.task(TaskStep::new("t").prompt("{previous}.").previous(&pair[1])).await?;
+        ctx.input("?").await?;
+        Ok(json!([one.text, three.len(), last.text]))
+    });
+    let first = engine.run(&workflow, &none(), &Control::new()).await.unwrap();
+    let records = store.records(&first.id).unwrap();
+    let tasks = records.iter().filter(|record| record.kind == Kind::Task);
+    let mut keys: Vec<_> = tasks.map(|record| record.key.as_str()).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, (1..=8).map(|n| format!("stage:task:t:{n}")).collect::<Vec<_>>());
+    let asked = records.iter().find(|record| record.kind == Kind::Asked).unwrap();
+    store.answer(&first.id, &asked.key, &json!("yes"), EPOCH).unwrap();
+    let done = engine.resume(&first.id, &workflow, &Control::new()).await.unwrap();
+    assert_eq!(done.outputs.unwrap()["out"], json!(["P(alone)", 3, "P(P(right P(go)).)"]));
+    assert_eq!((fake.count(), done.report.is_clean()), (8, true));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_tool_s_effect_is_made_once_and_its_attempts_back_off() {
     let (store, fake) = (memory(), Fake::echo());

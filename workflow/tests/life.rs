@@ -13,6 +13,7 @@ use agentwire_workflow::failure::{Code, Failure};
 use agentwire_workflow::key::Kind;
 use agentwire_workflow::ports::{Ask, McpScope, Question, Reply};
 use agentwire_workflow::record::Status;
+use agentwire_workflow::scope::ToolScope;
 use agentwire_workflow::stage::StageOptions;
 use agentwire_workflow::tool::Retry;
 use agentwire_workflow::{Control, Error, Exit, ExitStatus, Input, Workflow};
@@ -526,4 +527,90 @@ async fn secrets_in_failures_are_not_kept() {
     assert_eq!((done.status, done.resumable), (Status::Cancelled, false));
     let kept = store.root("r").unwrap().unwrap().failure.unwrap().message;
     assert!(kept.contains("refused") && !kept.contains(TOKEN), "{kept}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_mcp_scope_may_narrow_what_the_runner_is_given() {
+    let fake = Fake::echo();
+    let scope = ToolScope::new().own("clock").server("files", ["files_read", "files_write"]);
+    let engine = engine_over(memory(), &fake).mcp(scope.clone()).build();
+    let cases = [
+        (None, None, None),
+        (None, Some("files"), Some("clock")),
+        (Some("files_read"), None, Some("clock files_read")),
+        (Some("files"), Some("files_write"), Some("clock files_read")),
+        (Some("files_write"), Some("files"), Some("clock")),
+    ];
+    let workflow = flow(move |ctx| async move {
+        for (allow, deny, _) in cases {
+            let list = |name: Option<&str>| name.map(|name| vec![name.to_owned()]);
+            let (mcp_allow, mcp_deny) = (list(allow), list(deny));
+            let options = StageOptions { mcp_allow, mcp_deny, ..StageOptions::default() };
+            ctx.stage("s").options(options).prompt("p").await?;
+        }
+        Ok(Value::Null)
+    });
+    engine.run(&workflow, &none(), &Control::new()).await.unwrap();
+    let specs = fake.specs.lock().unwrap().clone();
+    for (spec, (allow, deny, given)) in specs.iter().zip(cases) {
+        let tools = spec.tools.as_ref().map(|tools| tools.join(" "));
+        assert_eq!(tools.as_deref(), given, "{allow:?} {deny:?}");
+    }
+    assert_eq!(specs.len(), cases.len());
+    assert_eq!(scope.tools("stage:s:2", None), None, "every scope was cleared");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_id_of_a_child_names_nothing_that_can_be_killed() {
+    let (store, fake) = (memory(), Fake::echo());
+    let engine = engine_over(store.clone(), &fake).build();
+    let seen = store.clone();
+    let kid = named("kid", move |ctx| {
+        let store = seen.clone();
+        async move {
+            ctx.stage("s").prompt("p").await?;
+            let unknown = store.kill(ctx.run_id(), EPOCH);
+            assert_eq!(unknown, Err(StoreError::Unknown(ctx.run_id().to_owned())));
+            Ok(Value::from("whole"))
+        }
+    });
+    let workflow = flow(move |ctx| {
+        let kid = kid.clone();
+        async move { Ok(ctx.workflow(&kid).run(none()).await?.outputs["out"].clone()) }
+    });
+    let done = engine.run(&workflow, &none(), &Control::new()).await.unwrap();
+    assert_eq!(done.outputs.unwrap()["out"], "whole");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_holds_back_all_that_comes_after_until_the_run_is_resumed() {
+    let control = Control::new();
+    let pause = control.clone();
+    let fake = Fake::new(move |call| {
+        let pause = pause.clone();
+        async move {
+            if call.spec.prompt == "a" && call.prior.is_none() {
+                pause.pause();
+                return std::future::pending().await;
+            }
+            Ok(call.spec.prompt.into())
+        }
+    });
+    let engine = engine_over(memory(), &fake).build();
+    let workflow = flow(|ctx| async move {
+        for name in ["a", "b", "c"] {
+            ctx.stage(name).prompt(name).await?;
+        }
+        Ok(Value::Null)
+    });
+    let early = Control::new();
+    early.pause();
+    let first = engine.run_as("r", &workflow, &none(), &early).await.unwrap();
+    assert_eq!((first.status, fake.count()), (Status::Paused, 0), "before the first prompt");
+    let second = engine.resume("r", &workflow, &control).await.unwrap();
+    assert_eq!((second.status, fake.seen()), (Status::Paused, vec!["a".to_owned()]));
+    let done = engine.resume("r", &workflow, &Control::new()).await.unwrap();
+    assert_eq!(done.status, Status::Completed);
+    assert_eq!(fake.seen(), ["a", "a", "b", "c"], "the first in its session, then the others");
+    assert!(fake.priors.lock().unwrap()[1].is_some());
 }

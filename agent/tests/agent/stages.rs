@@ -73,6 +73,21 @@ async fn the_reference_is_told_before_anything_is_sent() {
 }
 
 #[tokio::test]
+async fn a_name_that_no_model_can_have_fails_before_there_is_a_session() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let agent = agent([Reply::new().text("never")]).sessions(Store::new(folder.path()));
+    let agent = agent.build().expect("an agent");
+    for bad in ["", "  ", "m\nx", "\u{1b}[2Jm"] {
+        let spec = StageSpec::new("go").models(["m", bad]);
+        let (result, seen) = stage(&agent, &spec, None).await;
+        let StageError::Spec { message } = result.expect_err("a fault") else { panic!("{bad:?}") };
+        assert!(message.contains("is no name of a model"), "{message}");
+        assert_eq!(seen, None);
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).map_or(0, Iterator::count), 0);
+}
+
+#[tokio::test]
 async fn a_stage_that_failed_is_continued_and_one_that_is_done_is_not_asked_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let asked = Arc::new(AtomicUsize::new(0));

@@ -2,6 +2,7 @@
 
 use crate::chat;
 use crate::failure::Report;
+use crate::mcp;
 
 /// Work on a task until it is done: the model's text goes to stdout, what it does to stderr.
 ///
@@ -26,15 +27,8 @@ pub(crate) struct Args {
     #[arg(long = "continue", id = "continue", requires = "session", conflicts_with_all = ["prompt", "image"])]
     pub(super) go_on: bool,
 
-    /// Offer the tools of an MCP server: a command, or a URL (repeatable). A name of its own may
-    /// stand before it: `--mcp 'files=npx -y @modelcontextprotocol/server-filesystem /srv'`
-    #[arg(long, value_name = "[NAME=]COMMAND|URL")]
-    pub(super) mcp: Vec<String>,
-
-    /// Run this tool of an MCP server without asking, `all` for every one (repeatable); what is not
-    /// allowed is asked for at the terminal, and refused where there is none
-    #[arg(long, value_name = "TOOL", requires = "mcp")]
-    pub(super) allow_tool: Vec<String>,
+    #[command(flatten)]
+    pub(super) tools: mcp::Args,
 
     /// Summarise the conversation when it is larger than this, 0 for never [default: three quarters
     /// of the model's context window, where the service names that]

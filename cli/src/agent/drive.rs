@@ -10,7 +10,7 @@ use agentwire_agent::turn::ContextBudget;
 use agentwire_agent::{Agent, Event, Limits, Outcome, Session, Stop};
 
 use super::print::Printer;
-use super::{Args, mcp, store};
+use super::{Args, store};
 use crate::chat;
 use crate::failure::{Failure, exit};
 use crate::interrupt::Interrupt;
@@ -54,7 +54,12 @@ pub(super) async fn agent(args: &Args, prompt: Option<Message>, look: Look) -> R
     if let Some(system) = chat::system(&args.chat)? {
         builder = builder.system(system);
     }
-    let builder = mcp::attach(builder, args, look).await?;
+    let servers = tokio::select! {
+        biased;
+        () = interrupt.wait() => return Err(Failure::Interrupted),
+        servers = args.tools.start() => servers?,
+    };
+    let (builder, _scope) = servers.attach(builder, look);
     let agent = builder.build().map_err(|error| Failure::usage(error.to_string()))?;
     let task = match prompt {
         Some(message) => agent.ask(message).session(session),
@@ -91,6 +96,7 @@ pub(super) async fn agent(args: &Args, prompt: Option<Message>, look: Look) -> R
     }
     // The session's file is released, and the service told, before the program ends.
     let _ended = running.finish().await;
+    servers.end().await;
     known.close().await;
     connected.end(look);
     match (trouble, outcome) {

@@ -2,7 +2,6 @@
 
 mod args;
 mod drive;
-mod mcp;
 mod print;
 mod sessions;
 mod store;

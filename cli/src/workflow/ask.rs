@@ -1,11 +1,10 @@
 //! Questions at the terminal.
 
-use std::io::{self, IsTerminal as _};
-
 use agentwire_workflow::clock::Boxed;
 use agentwire_workflow::ports::{Ask, Question, Reply};
 use serde_json::Value;
 
+use crate::chat::Person;
 use crate::output::{Look, printable};
 
 /// Asks whoever sits at the terminal; without one, nobody.
@@ -16,7 +15,7 @@ pub(super) struct Terminal {
 
 impl Terminal {
     pub(super) fn new(look: Look, json: bool) -> Self {
-        Self { look, there: !json && look.stderr_terminal && io::stdin().is_terminal() }
+        Self { look, there: !json && Person::is_there(look) }
     }
 }
 
@@ -30,20 +29,15 @@ impl Ask for Terminal {
             for option in question.details.as_array().into_iter().flatten() {
                 text.push_str(&format!("\n  {}", printable(option.as_str().unwrap_or_default())));
             }
+            // Stages at work may have questions of their own about tools and files.
+            let mut person = Person::of_process().attend().await;
             let hint = if question.kind == "confirm" { " [yes/no]" } else { "" };
             loop {
                 self.look.remark(&format!("{}{hint}", text.lines().next().unwrap_or_default()));
                 for option in text.lines().skip(1) {
                     self.look.remark(option);
                 }
-                let line = tokio::task::spawn_blocking(|| {
-                    let mut line = String::new();
-                    io::stdin().read_line(&mut line).map(|bytes| (bytes > 0).then_some(line))
-                });
-                let line = line.await.map_err(|error| error.to_string())?;
-                let Some(line) = line.map_err(|error| error.to_string())? else {
-                    return Ok(Reply::Nobody);
-                };
+                let Some(line) = person.line().await else { return Ok(Reply::Nobody) };
                 match answer(&question.kind, &question.details, line.trim_end()) {
                     Ok(answer) => return Ok(Reply::Answer(answer)),
                     Err(wrong) => self.look.remark(&wrong),

@@ -11,6 +11,7 @@ use agentwire::server::serve::Server;
 use agentwire_agent::Agent;
 use agentwire_agent::model::{Boxed, Hosted, Model, ModelRequest, ModelRun, StartError};
 use agentwire_agent::session::Store as Sessions;
+use agentwire_workflow::scope::ToolScope;
 #[cfg(unix)]
 use agentwire_workspace::Access;
 
@@ -18,17 +19,22 @@ use agentwire_workspace::Access;
 use crate::chat;
 use crate::connect::Target;
 use crate::failure::{Failure, Report};
+use crate::mcp::Servers;
 use crate::models::{Known, Named};
 use crate::output::Look;
+
+/// The model where nothing names one.
+const MODEL: &str = "composer-2";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Connection {
     #[command(flatten)]
     target: Target,
 
-    /// Model of the stages that name none, as `agentwire models` lists it
-    #[arg(long, value_name = "MODEL", default_value = "composer-2")]
-    model: String,
+    /// Model of the stages that name none, as `agentwire models` lists it [default: that which
+    /// the stages of the run had so far, else composer-2]
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
 
     /// Serve the files under this folder to the stages: reading is free, the rest is asked for at
     /// the terminal, and refused where there is none
@@ -46,6 +52,8 @@ pub(super) struct Connection {
 /// An agent for the stages, and what belongs to it.
 pub(super) struct Connected {
     pub(super) agent: Arc<Agent>,
+    /// Which tools the stages have, and from where.
+    pub(super) scope: ToolScope,
     known: Arc<Known>,
     /// The server of `--local`: dropping it ends it, so it lives as long as the run.
     _server: Option<Server>,
@@ -63,15 +71,24 @@ impl Connected {
 
 impl Connection {
     /// An agent whose sessions are kept, so that a stage can be gone on with.
-    pub(super) async fn connect(&self, report: Report, look: Look) -> Result<Connected, Failure> {
+    /// `earlier` is the model of the run so far.
+    pub(super) async fn connect(
+        &self,
+        servers: &Servers,
+        earlier: Option<String>,
+        report: Report,
+        look: Look,
+    ) -> Result<Connected, Failure> {
+        let model = self.model.clone().or(earlier).unwrap_or_else(|| MODEL.to_owned());
         let connected = self.target.connect(look, self.script()).await?;
         let known = Arc::new(Known::open(&connected, look));
         let hosted = self.hosted(connected.client, report, look)?;
         let sessions = Sessions::new(super::sessions()?);
         let listed = Listed { hosted, known: Arc::clone(&known), look };
-        let agent = Agent::builder(listed).model(&self.model).sessions(sessions).build();
-        let agent = agent.map_err(|error| Failure::usage(error.to_string()))?;
-        Ok(Connected { agent: Arc::new(agent), known, _server: connected.server })
+        let builder = Agent::builder(listed).model(model).sessions(sessions);
+        let (builder, scope) = servers.attach(builder, look);
+        let agent = builder.build().map_err(|error| Failure::usage(error.to_string()))?;
+        Ok(Connected { agent: Arc::new(agent), scope, known, _server: connected.server })
     }
 
     #[cfg(unix)]

@@ -51,6 +51,13 @@ impl Runs {
     }
 }
 
+/// The model that the run had for stages that name none, when it last began one; `None`: it made no
+/// such stage yet.
+pub(super) fn model_of(store: &SqliteStore, run: &str) -> Result<Option<String>, Failure> {
+    let records = store.records(run).map_err(failed)?;
+    Ok(records.iter().rev().find_map(|record| record.models().into_iter().next()))
+}
+
 /// Removes the logs and states of sessions that these records name, where they lie in `folder`:
 /// a record may name a file of somebody else's.
 fn remove_sessions(records: &[Record], folder: &Path) {

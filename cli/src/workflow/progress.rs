@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use agentwire_workflow::event::{Event, Observer};
 
+use crate::chat::Person;
 use crate::output::{Look, printable};
 
 pub(super) struct Progress {
@@ -29,7 +30,8 @@ impl Progress {
     }
 
     fn show(&self, under_way: &[(String, String)]) {
-        if !self.look.stderr_terminal {
+        // The line of an open question is not written over.
+        if !self.look.stderr_terminal || Person::of_process().is_asked() {
             return;
         }
         let names: Vec<_> = under_way.iter().map(|(_, name)| printable(name)).collect();

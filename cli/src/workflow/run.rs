@@ -6,16 +6,18 @@ use std::sync::Arc;
 use agentwire_agent::Agent;
 use agentwire_workflow::engine::Verdict;
 use agentwire_workflow::record::{Root, Status};
-use agentwire_workflow::{Control, Engine, Outcome, Policy, Workflow, import};
+use agentwire_workflow::{Control, Engine, Outcome, Policy, import};
 use serde_json::{Map, Value, json};
 
 use super::ask::Terminal;
 use super::connect::Connection;
-use super::kept::Runs;
+use super::kept::{self, Runs};
 use super::progress::Progress;
-use super::{failed, one, source};
+use super::source::{self, Loaded};
+use super::{failed, one};
 use crate::failure::{Failure, Report, exit};
 use crate::interrupt::Interrupt;
+use crate::mcp::{self, Servers};
 use crate::output::{self, Look, for_terminal};
 use crate::runtime;
 
@@ -79,6 +81,9 @@ pub(super) struct Shared {
 
     #[command(flatten)]
     connection: Connection,
+
+    #[command(flatten)]
+    tools: mcp::Args,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -89,20 +94,22 @@ enum Changed {
 }
 
 pub(super) fn run(args: &Run, runs: &Runs) -> Result<(), Failure> {
-    let workflow = source::load(&args.workflow)?;
-    let inputs = source::inputs(&workflow, &args.input)?;
-    let inputs = workflow.check_inputs(&inputs).map_err(failed)?;
-    runtime::block_on(drive(&args.shared, runs, &workflow, args.id.as_deref(), &inputs))
+    let loaded = source::load(&args.workflow)?;
+    let inputs = source::inputs(&loaded.workflow, &args.input)?;
+    let inputs = loaded.workflow.check_inputs(&inputs).map_err(failed)?;
+    let what = What { loaded: &loaded, id: args.id.as_deref(), inputs: &inputs };
+    runtime::block_on(drive(&args.shared, runs, &what))
 }
 
 pub(super) fn resume(args: &Resume, runs: &Runs) -> Result<(), Failure> {
     let root = one(&*runs.open()?, &args.id)?;
-    let workflow = workflow_of(&root, args.file.as_deref())?;
-    runtime::block_on(drive(&args.shared, runs, &workflow, Some(&root.id), &root.inputs))
+    let loaded = workflow_of(&root, args.file.as_deref())?;
+    let what = What { loaded: &loaded, id: Some(&root.id), inputs: &root.inputs };
+    runtime::block_on(drive(&args.shared, runs, &what))
 }
 
 /// The workflow of a run, from the file it was made from or another one.
-fn workflow_of(root: &Root, file: Option<&str>) -> Result<Workflow, Failure> {
+fn workflow_of(root: &Root, file: Option<&str>) -> Result<Loaded, Failure> {
     if root.code == import::CODE {
         let id = &root.id;
         return Err(Failure::usage(format!(
@@ -112,19 +119,42 @@ fn workflow_of(root: &Root, file: Option<&str>) -> Result<Workflow, Failure> {
     source::load(file.unwrap_or(&root.code))
 }
 
-async fn drive(
+/// What is run.
+struct What<'a> {
+    loaded: &'a Loaded,
+    id: Option<&'a str>,
+    inputs: &'a Map<String, Value>,
+}
+
+async fn drive(shared: &Shared, runs: &Runs, what: &What<'_>) -> Result<(), Failure> {
+    let mut interrupt = Interrupt::install()?;
+    let servers = tokio::select! {
+        biased;
+        () = interrupt.wait() => return Err(Failure::Interrupted),
+        servers = shared.tools.start() => servers?,
+    };
+    let done = drive_with(&servers, shared, runs, what, interrupt).await;
+    servers.end().await;
+    done
+}
+
+async fn drive_with(
+    servers: &Servers,
     shared: &Shared,
     runs: &Runs,
-    workflow: &Workflow,
-    id: Option<&str>,
-    inputs: &Map<String, Value>,
+    what: &What<'_>,
+    mut interrupt: Interrupt,
 ) -> Result<(), Failure> {
     let look = Look::detect();
-    let mut interrupt = Interrupt::install()?;
     let report = if shared.json { Report::Json } else { Report::Text };
-    let connected = shared.connection.connect(report, look).await?;
-    let engine = Engine::builder(runs.open()?, Arc::<Agent>::clone(&connected.agent))
+    let store = runs.open()?;
+    let earlier = what.id.map(|id| kept::model_of(&store, id)).transpose()?.flatten();
+    let connected = shared.connection.connect(servers, earlier, report, look).await?;
+    what.loaded.check_tools(&connected.scope)?;
+    let workflow = &what.loaded.workflow;
+    let engine = Engine::builder(store, Arc::<Agent>::clone(&connected.agent))
         .ask(Terminal::new(look, shared.json))
+        .mcp(connected.scope.clone())
         .observer(Progress::new(look, shared.json))
         .concurrency(usize::from(shared.concurrency))
         .policy(match shared.changed {
@@ -135,9 +165,9 @@ async fn drive(
         .build();
     let control = Control::new();
     let run = async {
-        match id {
-            Some(id) => engine.run_as(id, workflow, inputs, &control).await,
-            None => engine.run(workflow, inputs, &control).await,
+        match what.id {
+            Some(id) => engine.run_as(id, workflow, what.inputs, &control).await,
+            None => engine.run(workflow, what.inputs, &control).await,
         }
     };
     let mut interrupted = false;
@@ -216,7 +246,7 @@ fn print(outcome: &Outcome, json: bool, look: Look) -> Result<(), Failure> {
 pub(super) fn verify(args: &Verify, runs: &Runs) -> Result<(), Failure> {
     let store = runs.open()?;
     let root = one(&store, &args.id)?;
-    let workflow = workflow_of(&root, args.file.as_deref())?;
+    let workflow = workflow_of(&root, args.file.as_deref())?.workflow;
     let verdict = runtime::block_on(async {
         // Nothing is asked of a model: an engine without one is enough.
         let nobody = agentwire_agent::model::Scripted::answers(Vec::<String>::new());

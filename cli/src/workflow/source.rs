@@ -2,27 +2,45 @@
 
 use std::path::{Path, PathBuf};
 
+use agentwire::Error;
+use agentwire_workflow::scope::{StageTools, ToolScope};
 use agentwire_workflow::{InputKind, Workflow, pipeline};
 use serde_json::{Map, Value};
 
 use crate::failure::Failure;
 use crate::input::Source;
 
+/// A workflow file that was read.
+pub(super) struct Loaded {
+    pub(super) workflow: Workflow,
+    path: PathBuf,
+    /// What its stages say of tools.
+    tools: Vec<StageTools>,
+}
+
 /// The workflow of a file, or of a name in `.agentwire/workflows` here or in the user's
 /// configuration.
-pub(super) fn load(what: &str) -> Result<Workflow, Failure> {
+pub(super) fn load(what: &str) -> Result<Loaded, Failure> {
     let path = find(what)?;
     let text = Source::File(path.clone()).text()?;
     let wrong = |error| Failure::usage(format!("{}: {error}", path.display()));
-    if let Some((stage, member)) = pipeline::wants_tools(&text).map_err(wrong)? {
-        return Err(Failure::usage(format!(
-            "{}: stage {stage} has `{member}`, but this command gives a stage no tools to choose \
-             from; leave it out (--workspace serves files)",
-            path.display()
-        )));
-    }
+    let tools = pipeline::stage_tools(&text).map_err(wrong)?;
     let code = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
-    pipeline::from_toml(&text, Some(code.display().to_string())).map_err(wrong)
+    let workflow = pipeline::from_toml(&text, Some(code.display().to_string())).map_err(wrong)?;
+    Ok(Loaded { workflow, path, tools })
+}
+
+impl Loaded {
+    /// Whether the stages name only tools and servers that are there.
+    pub(super) fn check_tools(&self, scope: &ToolScope) -> Result<(), Failure> {
+        self.tools.iter().try_for_each(|stage| scope.check(stage)).map_err(|unknown| {
+            let error = Error::invalid(format!("{}: {unknown}", self.path.display()));
+            Failure::Usage(error.with_hint(
+                "correct the name, or offer the tools with --mcp (--workspace serves files to all \
+                 stages, by no name)",
+            ))
+        })
+    }
 }
 
 fn find(what: &str) -> Result<PathBuf, Failure> {

@@ -8,6 +8,8 @@ mod models;
 mod recording;
 mod streams;
 mod support;
+#[cfg(unix)]
+mod tools;
 mod usage;
 mod workflow;
 #[cfg(unix)]

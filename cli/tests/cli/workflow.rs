@@ -78,6 +78,10 @@ fn a_run_waits_is_answered_and_goes_on() {
     assert_eq!(workflow(at, &["show", "nope"]).status.code(), Some(2));
 }
 
+fn text_of(output: &Output) -> String {
+    text(&output.stdout) + &text(&output.stderr)
+}
+
 /// The commands of a text that shows some, each without `agentwire workflow`.
 fn commands(text: &str) -> Vec<Vec<String>> {
     text.lines()
@@ -162,23 +166,47 @@ fn what_is_wrong_with_a_file_is_said_on_one_line() {
 }
 
 #[test]
-fn lists_of_tools_are_refused_where_there_are_none() {
+fn another_model_on_resume_is_noticed_and_the_run_s_own_is_the_default() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path();
-    let stage = "name = \"r\"\n[[stage]]\nname = \"draft\"\nprompt = \"p\"\n";
-    for (line, code) in [
-        ("tools = [\"files_read\"]", 2),
-        ("mcp_allow = [\"x\"]", 2),
-        ("mcp_deny = []", 2),
-        ("tools = []", 0),
+    let more =
+        "[[stage]]\nname = \"more\"\nprompt = \"Go on.\"\nafter = [\"publish\"]\n\n[outputs]\n";
+    let file = PIPELINE.replace("[outputs]\n", &format!("{more}more = \"{{stages.more}}\"\n"));
+    std::fs::write(at.join("review.toml"), file).unwrap();
+    for (id, args, code, models) in [
+        ("none", &[][..], 0, Some(["claude-4.5-haiku"; 2])),
+        ("same", &["--model", "claude-4.5-haiku"], 0, Some(["claude-4.5-haiku"; 2])),
+        ("refuse", &["--model", "composer-2"], 1, None),
+        (
+            "accept",
+            &["--model", "composer-2", "--changed", "accept"],
+            0,
+            Some(["claude-4.5-haiku", "composer-2"]),
+        ),
+        ("rerun", &["--model", "composer-2", "--changed", "rerun"], 0, Some(["composer-2"; 2])),
     ] {
-        std::fs::write(at.join("r.toml"), format!("{stage}{line}\n")).unwrap();
-        let run = workflow(at, &["run", "r.toml", "--local"]);
-        let stderr = text(&run.stderr);
-        assert_eq!(run.status.code(), Some(code), "{line}: {stderr}");
-        let member = line.split(' ').next().unwrap();
-        let said = stderr.contains(&format!("stage draft has `{member}`"));
-        assert_eq!(said, code == 2, "{line}: {stderr}");
+        let run = ["run", "review.toml", "--local", "--input", "topic=x", "--id", id];
+        let first = workflow(at, &[&run[..], &["--model", "claude-4.5-haiku"]].concat());
+        assert_eq!(first.status.code(), Some(4), "{}", text_of(&first));
+        assert_eq!(workflow(at, &["answer", id, "Publish it?", "yes"]).status.code(), Some(0));
+        let done = workflow(at, &[&["resume", id, "--local", "--json"], args].concat());
+        assert_eq!(done.status.code(), Some(code), "{id}: {}", text_of(&done));
+        let out = text(&done.stdout);
+        let last: serde_json::Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+        let Some(models) = models else {
+            let why = last["failure"]["message"].as_str().unwrap();
+            let said = "recorded with the model claude-4.5-haiku, and the run has composer-2 now";
+            assert!(why.contains(said), "{why}");
+            assert_eq!(last["report"]["changed"][0]["models"]["now"][0], "composer-2");
+            // Its own model again, and it goes on.
+            assert_eq!(workflow(at, &["resume", id, "--local"]).status.code(), Some(0));
+            continue;
+        };
+        for (output, model) in ["text", "more"].into_iter().zip(models) {
+            let said = last["outputs"][output].as_str().unwrap();
+            assert!(said.contains(&format!("I am {model},")), "{id}: {output}: {said}");
+        }
+        assert_eq!(workflow(at, &["verify", id]).status.code(), Some(0), "{id}");
     }
 }
 

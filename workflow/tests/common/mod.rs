@@ -35,6 +35,8 @@ pub(crate) struct Fake {
     pub(crate) calls: Arc<AtomicUsize>,
     pub(crate) prompts: Arc<Mutex<Vec<String>>>,
     pub(crate) priors: Arc<Mutex<Vec<Option<SessionRef>>>>,
+    pub(crate) specs: Arc<Mutex<Vec<StageSpec>>>,
+    models: Vec<String>,
     ids: Arc<SeededEntropy>,
 }
 
@@ -48,6 +50,8 @@ impl Fake {
             calls: Arc::default(),
             prompts: Arc::default(),
             priors: Arc::default(),
+            specs: Arc::default(),
+            models: Vec::new(),
             ids: Arc::new(SeededEntropy::new(77)),
         }
     }
@@ -55,6 +59,11 @@ impl Fake {
     /// `P(prompt)` for every prompt.
     pub(crate) fn echo() -> Self {
         Self::new(|call| async move { Ok(format!("P({})", call.spec.prompt).into()) })
+    }
+
+    /// The same runner, which says that it has these models.
+    pub(crate) fn with_models(&self, models: &[&str]) -> Self {
+        Self { models: models.iter().map(|&model| model.into()).collect(), ..self.clone() }
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -78,6 +87,10 @@ impl StageRunner for Fake {
             Open { fake: self.clone(), spec: spec.clone(), prior: prior.cloned(), session };
         Box::pin(std::future::ready(Ok(Box::new(opened) as Box<dyn StageSession>)))
     }
+
+    fn models(&self) -> &[String] {
+        &self.models
+    }
 }
 
 struct Open {
@@ -98,6 +111,7 @@ impl StageSession for Open {
     ) -> Boxed<'a, Result<StageOutcome, StageError>> {
         self.fake.calls.fetch_add(1, Ordering::SeqCst);
         self.fake.prompts.lock().unwrap().push(self.spec.prompt.clone());
+        self.fake.specs.lock().unwrap().push(self.spec.clone());
         self.fake.priors.lock().unwrap().push(self.prior.clone());
         let call =
             Call { spec: self.spec.clone(), prior: self.prior.clone(), cancel: cancel.clone() };

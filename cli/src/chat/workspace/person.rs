@@ -4,7 +4,7 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::sync::OnceLock;
 
 use agentwire_workspace::{ApprovalRequest, Decision};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, MutexGuard, mpsc};
 
 use crate::output::{Look, for_terminal};
 
@@ -46,22 +46,38 @@ impl Person {
         self.ask(&question(request), &request.for_run).await
     }
 
+    /// Has the person to oneself for a question, after those that wait already.
+    pub(crate) async fn attend(&self) -> Attention<'_> {
+        let mut lines = self.lines.lock().await;
+        let reader = lines.get_or_insert_with(reader);
+        // What was typed before the question is no answer to it.
+        while reader.try_recv().is_ok() {}
+        Attention(lines)
+    }
+
     /// Puts the question; no answer (end of input) is a no.
     pub(crate) async fn ask(&self, question: &str, for_run: &str) -> Decision {
-        let mut lines = self.lines.lock().await;
-        let lines = lines.get_or_insert_with(reader);
-        // What was typed before the question is no answer to it.
-        while lines.try_recv().is_ok() {}
+        let mut attention = self.attend().await;
         say(question);
         for _ in 0..ATTEMPTS {
             say(&format!("Allow? [y]es, [n]o, [a]lways ({for_run}): "));
-            match lines.recv().await.as_deref().map(answer) {
+            match attention.line().await.as_deref().map(answer) {
                 Some(Some(decision)) => return decision,
                 Some(None) => {}
                 None => break,
             }
         }
         Decision::Deny
+    }
+}
+
+/// The person, with one question at a time.
+pub(crate) struct Attention<'a>(MutexGuard<'a, Option<mpsc::Receiver<String>>>);
+
+impl Attention<'_> {
+    /// The next line; `None` at the end of the input.
+    pub(crate) async fn line(&mut self) -> Option<String> {
+        self.0.get_or_insert_with(reader).recv().await
     }
 }
 
