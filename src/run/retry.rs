@@ -31,13 +31,29 @@ pub struct RetryOptions {
     /// Tools that only look: the turn may be made again although one of them ran. Every other tool
     /// is taken to change something.
     pub read_only_tools: BTreeSet<String>,
+    /// Bytes of one turn's text, tool calls and answers that are kept, so that the turn can be
+    /// rebuilt when the service has lost it, and what a resumed attempt says again be cut. 8 MiB:
+    /// half of what one message of the wire may have, so that the rebuilt request still passes. A
+    /// larger turn is resumed from its checkpoints only.
+    pub turn_bytes: usize,
+    /// Answers of the caller that are kept for the case that a call is asked again after a cut. 512:
+    /// twice what a model was seen to ask for in a turn. The oldest give way.
+    pub answers: usize,
+    /// Bytes of these answers together. 16 MiB: one message of the wire.
+    pub answer_bytes: usize,
 }
 
 impl Default for RetryOptions {
     fn default() -> Self {
-        let silence = Duration::from_secs(30);
-        let first_delay = Duration::from_secs(1);
-        Self { retries: 10, first_delay, silence, read_only_tools: BTreeSet::new() }
+        Self {
+            retries: 10,
+            first_delay: Duration::from_secs(1),
+            silence: Duration::from_secs(30),
+            read_only_tools: BTreeSet::new(),
+            turn_bytes: 8 << 20,
+            answers: 512,
+            answer_bytes: 16 << 20,
+        }
     }
 }
 

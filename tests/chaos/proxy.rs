@@ -134,11 +134,14 @@ async fn connection(client: TcpStream, server: SocketAddr, mut random: Random, f
     let ((from_client, to_client), (from_server, to_server)) =
         (client.into_split(), server.into_split());
     let limits = if upwards { (after, u64::MAX) } else { (u64::MAX, after) };
-    let mut up = Way::new(from_client, to_server, random.fork(), limits.0);
-    let mut down = Way::new(from_server, to_client, random.fork(), limits.1);
-    let (end, other_goes_on) = tokio::select! {
-        end = up.pass() => (end, true),
-        end = down.pass() => (end, false),
+    let up = Way::new(from_client, to_server, random.fork(), limits.0);
+    let down = Way::new(from_server, to_client, random.fork(), limits.1);
+    let (mut up, mut down) = (Box::pin(up.pass()), Box::pin(down.pass()));
+    // The other direction goes on where it is: begun anew it would lose the piece in its hands, and
+    // a proxy that swallows bytes is none that HTTP/2 promises anything about.
+    let ((end, mut ended), other) = tokio::select! {
+        ended = &mut up => (ended, down),
+        ended = &mut down => (ended, up),
     };
     if end == End::Limit {
         count(&faults, fault);
@@ -148,10 +151,8 @@ async fn connection(client: TcpStream, server: SocketAddr, mut random: Random, f
         (End::Limit, Fault::Stall) => tokio::time::sleep(Duration::from_millis(300)).await,
         // A half-close, by the fault or by one of the peers: the other direction has its time.
         (End::Limit, Fault::HalfClose) | (End::Closed, _) => {
-            let (ended, other) =
-                if other_goes_on { (&mut up, &mut down) } else { (&mut down, &mut up) };
             let _gone = ended.to.shutdown().await;
-            let _over = tokio::time::timeout(Duration::from_millis(300), other.pass()).await;
+            let _over = tokio::time::timeout(Duration::from_millis(300), other).await;
         }
     }
 }
@@ -182,9 +183,9 @@ impl Way {
     }
 
     /// Passes bytes on in pieces of random sizes, now and then after a while.
-    async fn pass(&mut self) -> End {
+    async fn pass(mut self) -> (End, Self) {
         let mut piece = vec![0; 4_096];
-        loop {
+        let end = loop {
             let size = match self.random.below(4) {
                 0 => 1 + self.random.below(16),
                 1 => 1 + self.random.below(200),
@@ -192,19 +193,20 @@ impl Way {
             };
             let room = size.min(self.left) as usize;
             if room == 0 {
-                return End::Limit;
+                break End::Limit;
             }
             let read = match self.from.read(&mut piece[..room]).await {
-                Ok(0) | Err(_) => return End::Closed,
+                Ok(0) | Err(_) => break End::Closed,
                 Ok(read) => read,
             };
             if self.random.below(20) == 0 {
                 tokio::time::sleep(Duration::from_millis(self.random.below(5))).await;
             }
             if self.to.write_all(&piece[..read]).await.is_err() {
-                return End::Closed;
+                break End::Closed;
             }
             self.left -= read as u64;
-        }
+        };
+        (end, self)
     }
 }

@@ -408,3 +408,21 @@ async fn a_run_that_nobody_reads_holds_up_no_other_and_arrives_whole() {
     .await;
     assert_eq!(received, 64 << 20);
 }
+
+#[tokio::test]
+async fn a_client_that_resets_in_the_middle_of_a_message_is_gone_and_broke_no_rule() {
+    for code in [0x0, 0x8] {
+        let server = Server::builder().cleartext().script(says("hi")).bind().await.unwrap();
+        let connection = cleartext(&server).await;
+        let whole = envelope(run("hello", Default::default()));
+        let request = request(RUN, "application/connect+proto", "tok");
+        let mut stream = connection.open(request, Some(whole.slice(..9)), false).unwrap();
+        soon(stream.send.sent()).await.unwrap();
+        stream.send.reset(code);
+        // The answer to a second run on the same connection: the server has seen the reset before.
+        assert!(soon(read(open(&connection, "after it"))).await.ended);
+        drop((stream, connection));
+        let report = soon(server.shutdown()).await;
+        assert_eq!((report.requests, report.violations), (2, vec![]), "code {code}");
+    }
+}

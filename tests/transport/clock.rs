@@ -17,7 +17,9 @@ use agentwire::proto::{
 };
 use agentwire::rpc::http2::{Http2Config, ServerConnection};
 use agentwire::run::Event;
-use agentwire::transport::{BoxIo, Client, Connecting, Connector, Endpoint, Run};
+use agentwire::transport::{
+    BoxIo, Client, Connecting, Connector, Endpoint, QueueLimits, Run,
+};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -344,4 +346,36 @@ async fn every_exec_is_answered_and_closed_once_whatever_its_handler_does() {
         }
     }
     drop(run);
+}
+
+/// What comes while a consumer sleeps is there when it wakes: all of it, at once, although nothing
+/// further comes that would wake the run.
+#[tokio::test(start_paused = true)]
+async fn what_came_while_the_consumer_slept_is_not_left_lying() {
+    let (give, mut calls) = mpsc::unbounded_channel();
+    let mut queue = QueueLimits::default();
+    queue.bytes = 1;
+    let client = Client::builder().connector(Links(give, 2 << 20)).retries(0).queue_limits(queue);
+    let (mut run, mut call) = run(&client.build().unwrap(), &mut calls).await;
+    call.next().await;
+    call.accept();
+    for piece in ["one ", "two ", "three ", "four"] {
+        call.text(piece).await;
+        // All that it leads to has happened when the clock moves.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    call.turn_ended().await;
+    call.end("{}").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let start = Instant::now();
+    let (mut text, mut ended) = (String::new(), None);
+    while let Some(event) = run.next().await {
+        match event {
+            Event::Text(piece) => text.push_str(&piece),
+            Event::Ended(end) => ended = Some(end.map(drop)),
+            _ => {}
+        }
+    }
+    assert_eq!((text.as_str(), ended), ("one two three four", Some(Ok(()))));
+    assert_eq!(start.elapsed(), Duration::ZERO);
 }

@@ -122,6 +122,8 @@ enum Source {
 
 /// What was read and not yet taken.
 pub(super) struct Inbox {
+    /// An answer is read, not a request.
+    is_answer: bool,
     source: Source,
     phase: Phase,
     head: Option<Box<Parts>>,
@@ -173,6 +175,7 @@ impl Stream {
             hub: Arc::clone(hub),
             queued: AtomicBool::new(false),
             inbox: Mutex::new(Inbox {
+                is_answer: matches!(source, Source::Response(_)),
                 source,
                 phase,
                 head: None,
@@ -355,9 +358,12 @@ impl Inbox {
 
     fn fail(&mut self, error: &h2::Error, death: Option<&Lost>) {
         // A whole answer, and then "stop sending": RFC 9113, 8.1. What is missing in an answer that
-        // is not whole, the envelope decoder says (FAULTS M11, M48).
-        let stop =
-            error.is_reset() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR);
+        // is not whole, the envelope decoder says (FAULTS M11, M48). A client that resets its
+        // request has gone, whatever it calls it.
+        let stop = self.is_answer
+            && error.is_reset()
+            && error.is_remote()
+            && error.reason() == Some(Reason::NO_ERROR);
         if stop && !matches!(self.phase, Phase::Head) {
             self.phase = Phase::Ended;
             return;

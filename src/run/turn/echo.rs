@@ -1,20 +1,21 @@
 //! Text that a resumed attempt says again: cut against what was handed out before.
 
-/// Bytes since the last checkpoint that are kept for comparison. 4 MiB: an hour of a fast model;
-/// beyond it what is said again counts as said anew.
-const KEPT: usize = 4 << 20;
-
-/// What of one kind of text was handed out since the last checkpoint, and how far the attempt under
-/// way has come in saying it again.
+/// How much of one kind of text was handed out since the last checkpoint, and, while an attempt
+/// says it again, how far it has come. The text itself is the transcript's.
 #[derive(Debug, Default)]
 pub(super) struct Echo {
-    /// Empty when there was too much of it.
-    said: String,
-    /// Bytes handed out, kept or not.
+    /// Bytes handed out.
     bytes: usize,
-    /// How much of `said` the attempt under way has said again.
+    repeat: Option<Repeat>,
+}
+
+/// What an attempt has to say again.
+#[derive(Debug)]
+struct Repeat {
+    /// `None`: there was too much of it to be kept.
+    said: Option<String>,
+    /// How much of it was said again.
     matched: usize,
-    repeating: bool,
 }
 
 /// What a piece of text is.
@@ -43,37 +44,44 @@ impl Echo {
         self.bytes
     }
 
-    /// Another attempt begins, from the last checkpoint.
-    pub(super) fn begin(&mut self) {
-        self.matched = 0;
-        self.repeating = self.bytes > 0;
+    /// Another attempt begins, from the last checkpoint. `said` gives the last so many bytes that
+    /// were handed out, where they are known.
+    pub(super) fn begin(&mut self, said: impl FnOnce(usize) -> Option<String>) {
+        self.repeat = (self.bytes > 0).then(|| Repeat { said: said(self.bytes), matched: 0 });
     }
 
     /// Another attempt begins, from a state after which only `text` was said.
     pub(super) fn begin_after(&mut self, text: String) {
-        *self = Self { bytes: text.len(), said: text, ..Self::default() };
-        self.begin();
+        self.bytes = text.len();
+        self.begin(|_| Some(text));
     }
 
     #[inline]
     pub(super) fn hear<'a>(&mut self, text: &'a str) -> Heard<'a> {
-        if !self.repeating {
-            self.keep(text);
-            return Heard::New(text);
+        if self.repeat.is_some() {
+            return self.compare(text);
         }
-        let rest = self.said.get(self.matched..).unwrap_or_default();
-        if self.said.len() < self.bytes {
+        self.bytes += text.len();
+        Heard::New(text)
+    }
+
+    #[cold]
+    fn compare<'a>(&mut self, text: &'a str) -> Heard<'a> {
+        let Some(Repeat { said: Some(said), matched }) = &mut self.repeat else {
             return Heard::Differs(self.restart(text));
-        }
+        };
+        let rest = said.get(*matched..).unwrap_or_default();
         if rest.starts_with(text) {
-            self.matched += text.len();
-            self.repeating = self.matched < self.said.len();
+            *matched += text.len();
+            if *matched == said.len() {
+                self.repeat = None;
+            }
             return Heard::Known;
         }
         match text.strip_prefix(rest) {
             Some(new) => {
-                self.repeating = false;
-                self.keep(new);
+                self.repeat = None;
+                self.bytes += new.len();
                 Heard::New(new)
             }
             None => Heard::Differs(self.restart(text)),
@@ -82,40 +90,35 @@ impl Echo {
 
     /// The service's state covers what the attempt under way has said; the rest may come again.
     pub(super) fn checkpoint(&mut self) {
-        if self.repeating {
-            self.said.drain(..self.matched);
-            self.bytes -= self.matched;
-            self.matched = 0;
-        } else {
-            *self = Self::default();
+        match &mut self.repeat {
+            Some(Repeat { said, matched }) => {
+                let covered = std::mem::take(matched);
+                if let Some(said) = said {
+                    said.drain(..covered);
+                }
+                self.bytes -= covered;
+            }
+            None => self.bytes = 0,
         }
     }
 
     /// The turn moves on. What was said before and not again no longer holds.
     pub(super) fn settle(&mut self) -> Option<Restart> {
-        self.repeating.then(|| self.restart(""))
+        self.repeat.is_some().then(|| self.restart(""))
     }
 
     fn restart(&mut self, text: &str) -> Restart {
         let dropped = self.bytes;
-        let mut instead = std::mem::take(&mut self.said);
-        instead.truncate(self.matched);
+        let mut instead = match self.repeat.take() {
+            Some(Repeat { said: Some(mut said), matched }) => {
+                said.truncate(matched);
+                said
+            }
+            _ => String::new(),
+        };
         instead.push_str(text);
-        *self = Self::default();
-        self.keep(&instead);
+        self.bytes = instead.len();
         Restart { dropped, instead }
-    }
-
-    #[inline]
-    fn keep(&mut self, text: &str) {
-        // Once something is missing the rest is of no use.
-        if self.said.len() == self.bytes && self.bytes + text.len() <= KEPT {
-            self.said.push_str(text);
-        } else {
-            self.said = String::new();
-        }
-        self.bytes += text.len();
-        self.matched = self.said.len();
     }
 }
 
@@ -129,6 +132,14 @@ mod tests {
         echo
     }
 
+    /// Another attempt begins, and `text` is what was said.
+    fn begin(echo: &mut Echo, text: &str) {
+        echo.begin(|bytes| {
+            assert_eq!(bytes, text.len());
+            Some(text.to_owned())
+        });
+    }
+
     fn differs(dropped: usize, instead: &str) -> Heard<'static> {
         Heard::Differs(Restart { dropped, instead: instead.to_owned() })
     }
@@ -137,7 +148,7 @@ mod tests {
     fn the_same_text_is_heard_once_wherever_it_is_split() {
         for at in 1..=5 {
             let mut echo = said("Hällo");
-            echo.begin();
+            begin(&mut echo, "Hällo");
             let whole = "Hällo, Wörld";
             let cuts: Vec<usize> =
                 (0..=whole.len()).filter(|n| whole.is_char_boundary(*n)).step_by(at).collect();
@@ -158,25 +169,25 @@ mod tests {
     #[test]
     fn other_text_says_how_much_it_replaces_and_brings_what_was_held_back() {
         let mut echo = said("one two");
-        echo.begin();
+        begin(&mut echo, "one two");
         assert_eq!(echo.hear("one "), Heard::Known);
         assert_eq!(echo.hear("three"), differs(7, "one three"));
         assert_eq!(echo.hear("!"), Heard::New("!"));
-        echo.begin();
+        begin(&mut echo, "one three!");
         assert_eq!(echo.hear("one three!?"), Heard::New("?"));
     }
 
     #[test]
     fn a_checkpoint_covers_what_was_said_again_and_no_more() {
         let mut echo = said("one two");
-        echo.begin();
+        begin(&mut echo, "one two");
         assert_eq!(echo.hear("one "), Heard::Known);
         echo.checkpoint();
         assert_eq!(echo.bytes(), 3);
         assert_eq!(echo.hear("two three"), Heard::New(" three"));
         echo.checkpoint();
         assert_eq!(echo.bytes(), 0);
-        echo.begin();
+        echo.begin(|_| panic!("there is nothing to say again"));
         assert_eq!(echo.hear("four"), Heard::New("four"));
     }
 
@@ -184,7 +195,7 @@ mod tests {
     fn an_attempt_that_says_less_restarts_when_it_moves_on() {
         let mut echo = said("one two");
         assert_eq!(echo.settle(), None);
-        echo.begin();
+        begin(&mut echo, "one two");
         echo.hear("one");
         assert_eq!(echo.settle(), Some(Restart { dropped: 7, instead: "one".into() }));
         assert_eq!(echo.settle(), None);
@@ -192,13 +203,11 @@ mod tests {
     }
 
     #[test]
-    fn more_than_is_kept_cannot_be_compared() {
-        let mut echo = said(&"x".repeat(KEPT));
-        echo.hear("y");
-        assert_eq!((echo.bytes(), echo.said.capacity()), (KEPT + 1, 0));
-        echo.begin();
-        assert_eq!(echo.hear("x"), differs(KEPT + 1, "x"));
-        assert_eq!(echo.bytes(), 1);
+    fn what_was_not_kept_cannot_be_compared() {
+        let mut echo = said("one two");
+        echo.begin(|_| None);
+        assert_eq!(echo.hear("one"), differs(7, "one"));
+        assert_eq!(echo.bytes(), 3);
     }
 
     #[test]

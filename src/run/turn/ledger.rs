@@ -9,15 +9,11 @@ use crate::error::Result;
 use crate::exec::Effects;
 use crate::run::Progress;
 use crate::run::event::{Ended, Event, EventRef, Notice};
+use crate::run::retry::RetryOptions;
 use crate::run::serve::ServeKey;
 
 use super::echo::{Echo, Heard, Restart};
 use super::transcript::Transcript;
-
-/// Answers that are kept for the case that a call is asked again: by number and by bytes. Twice
-/// what a model was seen to ask for in a turn, and one message of the wire.
-const ANSWERS: usize = 512;
-const ANSWER_BYTES: usize = 16 << 20;
 
 /// A message that was sent into the running turn.
 #[derive(Debug, Clone)]
@@ -29,9 +25,8 @@ pub(super) struct Said {
 }
 
 /// The books of one turn.
-#[derive(Default)]
 pub(super) struct Ledger {
-    read_only_tools: BTreeSet<String>,
+    options: RetryOptions,
     text: Echo,
     thinking: Echo,
     transcript: Transcript,
@@ -73,14 +68,35 @@ struct Answer {
 }
 
 impl Ledger {
-    pub(super) fn new(read_only_tools: BTreeSet<String>) -> Self {
-        Self { read_only_tools, ..Self::default() }
+    pub(super) fn new(options: &RetryOptions) -> Self {
+        Self {
+            transcript: Transcript::new(options.turn_bytes),
+            options: options.clone(),
+            text: Echo::default(),
+            thinking: Echo::default(),
+            answers: VecDeque::new(),
+            answer_bytes: 0,
+            answered: false,
+            aborted: BTreeMap::new(),
+            names: BTreeMap::new(),
+            working: BTreeMap::new(),
+            changed: BTreeMap::new(),
+            printed: BTreeSet::new(),
+            said: Vec::new(),
+            handed_out: false,
+            heard: false,
+            earlier_attempts: false,
+            earlier_tokens: 0,
+            replies: Vec::new(),
+            end: None,
+            worth_keeping: false,
+        }
     }
 
     /// The books of a turn that an earlier process kept.
-    pub(super) fn restored(read_only_tools: BTreeSet<String>, open: &OpenTurn) -> Self {
-        let mut ledger = Self::new(read_only_tools);
-        ledger.transcript = Transcript::restored(open.messages());
+    pub(super) fn restored(options: &RetryOptions, open: &OpenTurn) -> Self {
+        let mut ledger = Self::new(options);
+        ledger.transcript = Transcript::restored(open.messages(), options.turn_bytes);
         ledger.answered = open.needs_history();
         ledger.heard = true;
         ledger.handed_out = !open.messages().is_empty();
@@ -138,7 +154,7 @@ impl Ledger {
             Event::ToolsAborted(ids) => {
                 for id in &ids {
                     let name = self.names.remove(id).unwrap_or_default();
-                    if !self.read_only_tools.contains(&name) {
+                    if !self.options.read_only_tools.contains(&name) {
                         self.aborted.insert(id.clone(), name);
                     }
                 }
@@ -231,6 +247,9 @@ impl Ledger {
     fn checkpoint(&mut self) {
         self.text.checkpoint();
         self.thinking.checkpoint();
+        if self.text.bytes() + self.thinking.bytes() == 0 {
+            self.transcript.checkpoint();
+        }
         self.answered = false;
         self.aborted.clear();
         self.changed = self.working.clone();
@@ -284,7 +303,9 @@ impl Ledger {
     fn remember(&mut self, id: &str, message: &Arc<Message>, bytes: usize) {
         self.answers.push_back(Answer { id: id.to_owned(), message: Arc::clone(message), bytes });
         self.answer_bytes += bytes;
-        while self.answers.len() > ANSWERS || self.answer_bytes > ANSWER_BYTES {
+        while self.answers.len() > self.options.answers
+            || self.answer_bytes > self.options.answer_bytes
+        {
             let Some(oldest) = self.answers.pop_front() else { break };
             self.answer_bytes -= oldest.bytes;
         }
@@ -340,8 +361,8 @@ impl Ledger {
             self.text.begin_after(text);
             self.thinking.begin_after(thinking);
         } else {
-            self.text.begin();
-            self.thinking.begin();
+            self.text.begin(|bytes| self.transcript.last_text(bytes));
+            self.thinking.begin(|bytes| self.transcript.last_thinking(bytes));
         }
     }
 
@@ -378,7 +399,8 @@ impl Ledger {
             self.transcript.up_to_tools()
         } else {
             // What is not in the checkpoint will be said again.
-            let mut covered = Transcript::restored(&self.transcript.whole());
+            let mut covered =
+                Transcript::restored(&self.transcript.whole(), self.options.turn_bytes);
             covered.unsay_text(self.text.bytes());
             covered.unsay_thinking(self.thinking.bytes());
             covered.whole()

@@ -113,12 +113,11 @@ impl Turn {
         ids: Box<dyn IdSource>,
         now: Instant,
     ) -> Result<Self, Box<(Error, Conversation)>> {
-        let read_only = options.retry.read_only_tools.clone();
         let given = request.context.messages.len();
         let open = conversation.take_open_turn(given).filter(|_| request.history == History::Full);
         let ledger = match &open {
-            Some(open) => Ledger::restored(read_only, open),
-            None => Ledger::new(read_only),
+            Some(open) => Ledger::restored(&options.retry, open),
+            None => Ledger::new(&options.retry),
         };
         let mut turn = Self {
             phase: Phase::Waiting(now),

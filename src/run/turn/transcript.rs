@@ -5,25 +5,37 @@ use std::sync::Arc;
 
 use crate::context::{AssistantPart, Message, ToolCall, ToolResult};
 
-/// Bytes of one turn that are kept. 8 MiB: half of what one message of the wire may have, so that
-/// the rebuilt request still passes.
-const KEPT: usize = 8 << 20;
-
-/// The messages of one turn, in order.
-#[derive(Debug, Default)]
+/// The messages of one turn, in order. When they become too many, what is left is the text since
+/// the last checkpoint: a turn can be resumed without the rest, though not rebuilt.
+#[derive(Debug)]
 pub(super) struct Transcript {
     closed: Vec<Arc<Message>>,
     /// The assistant's message that is being said.
     open: Vec<AssistantPart>,
     bytes: usize,
-    /// There was too much of it.
-    incomplete: bool,
+    limit: usize,
+    kept: Kept,
+}
+
+/// What of the turn is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    All,
+    /// Text and reasoning since the last checkpoint.
+    SinceCheckpoint,
+    /// Nothing until the next checkpoint: there was too much even since the last.
+    Nothing,
 }
 
 impl Transcript {
+    /// Keeps at most so many bytes.
+    pub(super) fn new(limit: usize) -> Self {
+        Self { closed: Vec::new(), open: Vec::new(), bytes: 0, limit, kept: Kept::All }
+    }
+
     /// What an earlier process kept.
-    pub(super) fn restored(messages: &[Arc<Message>]) -> Self {
-        let mut transcript = Self::default();
+    pub(super) fn restored(messages: &[Arc<Message>], limit: usize) -> Self {
+        let mut transcript = Self::new(limit);
         for message in messages {
             match &**message {
                 Message::Assistant { content } => transcript.open.extend(content.iter().cloned()),
@@ -38,7 +50,51 @@ impl Transcript {
     }
 
     pub(super) fn is_complete(&self) -> bool {
-        !self.incomplete
+        self.kept == Kept::All
+    }
+
+    /// The service's state covers everything that was said.
+    pub(super) fn checkpoint(&mut self) {
+        if !self.is_complete() {
+            self.forget(Kept::SinceCheckpoint);
+        }
+    }
+
+    fn forget(&mut self, kept: Kept) {
+        *self = Self { kept, ..Self::new(self.limit) };
+    }
+
+    /// The last so many bytes of text, in the order they were said. `None` where they are not there.
+    pub(super) fn last_text(&self, bytes: usize) -> Option<String> {
+        self.last(bytes, |part| match part {
+            AssistantPart::Text { text } => Some(text),
+            _ => None,
+        })
+    }
+
+    /// The same for reasoning.
+    pub(super) fn last_thinking(&self, bytes: usize) -> Option<String> {
+        self.last(bytes, |part| match part {
+            AssistantPart::Thinking { thinking } => Some(thinking),
+            _ => None,
+        })
+    }
+
+    /// What is behind the last result only: with one since the last checkpoint the turn goes on from
+    /// its history.
+    fn last(&self, bytes: usize, of: fn(&AssistantPart) -> Option<&String>) -> Option<String> {
+        let mut pieces = Vec::new();
+        let mut missing = bytes;
+        for text in self.open.iter().rev().filter_map(of) {
+            let from = text.len().saturating_sub(missing);
+            pieces.push(text.get(from..)?);
+            missing -= text.len() - from;
+            if missing == 0 {
+                break;
+            }
+        }
+        pieces.reverse();
+        (missing == 0).then(|| pieces.concat())
     }
 
     #[inline]
@@ -62,13 +118,13 @@ impl Transcript {
     }
 
     pub(super) fn call(&mut self, call: &ToolCall, bytes: usize) {
-        if self.has_room(bytes) {
+        if self.is_complete() && self.has_room(bytes) {
             self.open.push(AssistantPart::ToolCall(call.clone()));
         }
     }
 
     pub(super) fn result(&mut self, result: &Arc<Message>, bytes: usize) {
-        if self.has_room(bytes) {
+        if self.is_complete() && self.has_room(bytes) {
             self.close();
             self.closed.push(Arc::clone(result));
         }
@@ -148,14 +204,19 @@ impl Transcript {
         }
     }
 
-    /// Whether so many more bytes are kept; once something is missing nothing is.
+    /// Whether so many more bytes are kept.
     #[inline]
     fn has_room(&mut self, bytes: usize) -> bool {
         self.bytes = self.bytes.saturating_add(bytes);
-        if !self.incomplete && self.bytes > KEPT {
-            *self = Self { incomplete: true, ..Self::default() };
+        if self.bytes > self.limit {
+            self.overflow();
         }
-        !self.incomplete
+        self.kept != Kept::Nothing
+    }
+
+    #[cold]
+    fn overflow(&mut self) {
+        self.forget(Kept::Nothing);
     }
 }
 
@@ -211,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_turn_is_calls_with_their_results_and_what_was_said_around_them() {
-        let mut turn = Transcript::default();
+        let mut turn = Transcript::new(1 << 20);
         turn.thinking("hm");
         turn.text("Let me ");
         turn.text("look.");
@@ -228,18 +289,49 @@ mod tests {
         turn.text("holds");
         assert_eq!(turn.tail().0, "It holds");
         assert!(unanswered(&turn.whole()).is_empty());
-        let restored = Transcript::restored(&turn.whole());
+        let restored = Transcript::restored(&turn.whole(), 1 << 20);
         assert_eq!(shapes(&restored.whole()), shapes(&turn.whole()));
     }
 
     #[test]
+    fn the_last_bytes_of_text_are_found_in_whatever_parts_they_are() {
+        let mut turn = Transcript::new(1 << 20);
+        turn.text("one ");
+        turn.thinking("hm");
+        turn.call(&call("a"), 1);
+        turn.text("two");
+        assert_eq!(turn.last_text(7).as_deref(), Some("one two"));
+        assert_eq!(turn.last_text(5).as_deref(), Some("e two"));
+        assert_eq!(turn.last_text(0).as_deref(), Some(""));
+        assert_eq!(turn.last_text(8), None);
+        assert_eq!(turn.last_thinking(2).as_deref(), Some("hm"));
+    }
+
+    #[test]
     fn too_much_is_not_kept_in_part() {
-        let mut turn = Transcript::default();
+        let mut turn = Transcript::new(1_000);
         turn.text("x");
         assert!(turn.is_complete());
-        turn.result(&result("a"), KEPT);
+        turn.result(&result("a"), 1_000);
         assert!(!turn.is_complete() && turn.whole().is_empty());
         turn.text("y");
         assert!(turn.whole().is_empty());
+        assert_eq!(turn.last_text(1), None);
+    }
+
+    #[test]
+    fn when_there_was_too_much_the_text_since_a_checkpoint_is_there_again() {
+        let mut turn = Transcript::new(10);
+        turn.text("eleven bytes");
+        turn.text("lost");
+        turn.checkpoint();
+        turn.text("here");
+        turn.call(&call("a"), 1);
+        turn.result(&result("a"), 1);
+        assert_eq!(turn.last_text(4).as_deref(), Some("here"));
+        turn.checkpoint();
+        turn.text("more");
+        assert_eq!((turn.last_text(4).as_deref(), turn.last_text(8)), (Some("more"), None));
+        assert!(!turn.is_complete());
     }
 }

@@ -23,6 +23,9 @@ use crate::transport::pool::{Checkout, Lease, Pool};
 
 /// How often another connection is asked for when the one handed out ended in between.
 const ATTEMPTS: u8 = 3;
+/// Bytes of a body that are taken in at a time, before the consumer has its turn. 64 KiB: thousands of
+/// tokens, and little enough that their events are still in the cache when they are read.
+const PORTION: usize = 64 << 10;
 
 /// Where the streams of one run come from, and what they begin with.
 pub(crate) struct Router {
@@ -213,6 +216,11 @@ impl Link {
         }
         let mut came = 0;
         while !self.body_ended {
+            if came >= PORTION {
+                // The rest is asked for as soon as others had their turn.
+                cx.waker().wake_by_ref();
+                break;
+            }
             match self.body.poll_chunk(cx) {
                 Poll::Pending => break,
                 Poll::Ready(Some(Ok(chunk))) => {

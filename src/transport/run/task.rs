@@ -210,6 +210,7 @@ impl Io {
     fn round(&mut self, turn: &mut Turn, cx: &mut Context<'_>) -> Again {
         let now = Instant::now().into_std();
         let crowded = !self.outgoing.is_empty();
+        let held = self.credit.held;
         let answered = self.take_commands(turn, cx, now);
         self.read(turn, cx, now);
         if self.sleep_at.is_some() && self.sleep.as_mut().poll(cx).is_ready() {
@@ -228,6 +229,8 @@ impl Io {
             Polled::Drained | Polled::Ended => turn.must_be_polled(),
         };
         let uncrowded = crowded && self.outgoing.is_empty();
+        // What came meanwhile has said so already: it is for this task to look.
+        let more = more || held && !self.credit.held;
         let aside = self.look_aside(turn, cx);
         let again = answered || more || uncrowded || aside || self.set_sleep(cx);
         if again { Again::Now } else { Again::Later }
