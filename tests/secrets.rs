@@ -27,7 +27,9 @@ use tokio::task::JoinSet;
 #[path = "secrets/detector.rs"]
 mod detector;
 
-use detector::{ACCESS, Capture, REFRESH, check, check_debug, check_error, echo, forms, statuses};
+use detector::{
+    ACCESS, Capture, REFRESH, check, check_debug, check_error, echo, failures, forms, statuses,
+};
 
 async fn serve(script: Value) -> Server {
     let script = Script::from_json(&script.to_string()).unwrap();
@@ -48,20 +50,13 @@ async fn run_error(client: &Client, what: &str) {
 async fn runs_and_unary_calls() {
     let text = echo(ACCESS);
     let details = json!([{"type": ACCESS, "value": STANDARD.encode(ACCESS), "debug": {"a": text, ACCESS: [text]}}]);
-    let mut steps: Vec<Value> = ["internal", "unauthenticated", "resource_exhausted", ACCESS]
-        .map(|code| {
-            let metadata = json!({"x-echo": [text], ACCESS: [ACCESS]});
-            json!([{"error": {"code": code, "message": text, "details": details, "metadata": metadata}}])
-        })
-        .into();
-    steps.extend(statuses(ACCESS).into_iter().map(|status| json!([{ "status": status }])));
+    let mut steps = failures(ACCESS);
     let long = format!("{}{ACCESS}", "x".repeat(60));
     for header in ["content-type", "content-encoding", "connect-content-encoding"] {
         for value in [ACCESS, long.as_str(), &format!("text/{ACCESS}")] {
             steps.push(json!([{"head": {"headers": {header: value}}}, "close"]));
         }
     }
-    steps.push(json!([{"text": "half"}, {"bytes": {"text": text}}]));
     steps.push(json!([{"bytes": {"text": text, "flags": 2}}]));
     // Cut where a long text is cut for people.
     for before in 1_150..1_200 {

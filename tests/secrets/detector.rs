@@ -136,6 +136,11 @@ impl Capture {
         capture
     }
 
+    /// Leaves out what another project's crate said, for a reason that stands where this is called.
+    pub(crate) fn forget(&self, crate_name: &str) {
+        self.lines.lock().unwrap().retain(|line| !line.starts_with(crate_name));
+    }
+
     /// Looks through all that was heard, which must have come from each of these crates.
     #[track_caller]
     pub(crate) fn check(&self, from: &[&str]) {
@@ -171,4 +176,20 @@ pub(crate) fn statuses(token: &str) -> Vec<Value> {
         }
     }
     answers
+}
+
+/// Steps of runs that fail and repeat `token` in doing so: stated errors, statuses, a stream that breaks.
+pub(crate) fn failures(token: &str) -> Vec<Value> {
+    let text = echo(token);
+    let details = json!([{"type": token, "value": STANDARD.encode(token), "debug": {"a": text, token: [text]}}]);
+    let metadata = json!({"x-echo": [text], token: [token]});
+    let codes = ["internal", "unauthenticated", "resource_exhausted", token];
+    let stated = codes.map(|code| {
+        json!([{"error": {"code": code, "message": text, "details": details, "metadata": metadata}}])
+    });
+    let mut steps = Vec::from(stated);
+    steps.extend(statuses(token).into_iter().map(|status| json!([{ "status": status }])));
+    steps.push(json!([{"text": "half"}, {"bytes": {"text": text}}]));
+    steps.push(json!([{"text": "half"}, "cut"]));
+    steps
 }
