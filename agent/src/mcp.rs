@@ -43,9 +43,10 @@ use crate::tool::{Effect, Tool, ToolContext, ToolError, ToolOutput, Toolbox, Too
 /// How long a server may take to start and to list its tools. 30 s: many are fetched by a package
 /// manager when they are started.
 const START: Duration = Duration::from_secs(30);
-/// The longest name of a tool.
+/// The longest name of a tool. No option: the service takes no longer one.
 const NAME: usize = 64;
-/// The most characters of a server's words about its progress: a line of a terminal or two.
+/// The most characters of a server's words about its progress: a line of a terminal or two. No option:
+/// it is for a person to read.
 const PROGRESS: usize = 200;
 
 /// A server, before it is connected.
