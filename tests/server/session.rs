@@ -146,8 +146,7 @@ fn violations_and_events_that_are_kept_can_be_set() {
 #[test]
 fn what_a_message_may_become_can_be_set() {
     for (decoded, passes) in [(64 << 20, true), (100_000, false)] {
-        let mut limits = Limits::default();
-        limits.decoded = decoded;
+        let limits = Limits { decoded, ..Limits::default() };
         let mut pair = Pair::with(Options { limits, ..Options::default() });
         let id = pair.ask(11);
         let text = mcp_text("x".repeat(100_000));

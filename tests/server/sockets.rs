@@ -1,7 +1,7 @@
 //! Real sockets on loopback: what is about TLS, HTTP versions, cuts and ends.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use agentwire::connect::{Decoder, Envelope, Limits};
 use agentwire::proto::{self, agent_client_message as ask, agent_server_message as said};
@@ -357,7 +357,7 @@ async fn how_long_a_server_listens_after_its_last_word_and_waits_at_its_end_can_
             Server::builder().cleartext().linger(longer).script(says("a")).bind().await.unwrap();
         let connection = cleartext(&server).await;
         let mut stream = open(&connection, "hi");
-        let start = Instant::now();
+        let start = tokio::time::Instant::now();
         soon(stream.body.head()).await.unwrap();
         soon(async {
             while server.report().requests == 0 {
@@ -374,7 +374,7 @@ async fn how_long_a_server_listens_after_its_last_word_and_waits_at_its_end_can_
         let connection = cleartext(&server).await;
         let mut stream = open(&connection, "hi");
         soon(stream.body.head()).await.unwrap();
-        let start = Instant::now();
+        let start = tokio::time::Instant::now();
         soon(server.shutdown()).await;
         start.elapsed()
     };
