@@ -338,6 +338,20 @@ async fn a_unary_call_has_limits_of_its_own() {
     let got = answer(&server, 11, &[0; 11]).await;
     assert!(got.contains("larger than 10 bytes"), "{got}");
 
+    let mut http2 = Http2Config::server();
+    http2.max_header_list = 8 << 10;
+    for (server, fits) in [(Server::builder(), true), (Server::builder().http2(http2), false)] {
+        let server = server.cleartext().bind().await.unwrap();
+        let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
+        let head = format!("GET /x HTTP/1.1\r\nhost: x\r\nx-a: {}\r\n\r\n", "a".repeat(16 << 10));
+        // Whoever has read enough hangs up.
+        let _ = stream.write_all(head.as_bytes()).await;
+        let mut answer = Vec::new();
+        let _ = soon(stream.read_to_end(&mut answer)).await;
+        let answer = String::from_utf8_lossy(&answer);
+        assert_eq!(answer.starts_with("HTTP/1.1 404"), fits, "{answer}");
+    }
+
     // Both are far below their defaults, and those above what `soon` waits.
     let short = Duration::from_millis(50);
     let server = Server::builder().cleartext().unary_timeout(short).bind().await.unwrap();

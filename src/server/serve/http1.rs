@@ -29,9 +29,11 @@ where
         let shared = Arc::clone(&shared);
         async move { Ok::<_, Infallible>(answer(request, &shared).await) }
     });
+    // Less than 8 KiB hyper does not take.
+    let head = usize::try_from(shared.http2.max_header_list).unwrap_or(usize::MAX).max(8 << 10);
     let connection = http1::Builder::new()
         .keep_alive(false)
-        .max_buf_size(64 << 10)
+        .max_buf_size(head)
         .serve_connection(HyperIo(stream), service);
     let mut connection = pin!(tokio::time::timeout(shared.bounds.http1, connection));
     let ended = tokio::select! {

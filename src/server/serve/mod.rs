@@ -169,7 +169,8 @@ impl Builder {
         self
     }
 
-    /// Settings of HTTP/2: windows, streams, deadlines. Default [`Http2Config::server`].
+    /// Settings of HTTP/2: windows, streams, deadlines. Default [`Http2Config::server`]. The largest
+    /// header list holds for the head of an HTTP/1.1 request, too (8 KiB at least).
     pub fn http2(mut self, config: Http2Config) -> Self {
         self.http2 = config;
         self
