@@ -5,144 +5,31 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on")]
 #![cfg(all(feature = "auth", feature = "server"))]
 
-use std::error::Error as _;
-use std::fmt::Debug;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use agentwire::auth::{Account, Auth, FileStore, MemoryStore, TokenSource, TokenStore, Tokens};
-use agentwire::error::Error;
 use agentwire::provider::{Ask, Provider, ProviderOptions};
 use agentwire::secret::Secret;
-use agentwire::server::Script;
 use agentwire::server::serve::Server;
-use agentwire::transport::Client;
+use agentwire::server::session::Options;
+use agentwire::server::{Output, RequestHead, Script, Session as ServerSession};
+use agentwire::transport::{Client, Proxy, Roots};
 use agentwire_agent::Agent;
 use agentwire_agent::session::Session;
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
-/// An access token with everything that some encoding has to escape.
-const ACCESS: &str = "tok-A1b2C3d4+E5f6/G7h8=i9~J0%k\"L\\m<N>&o";
-const REFRESH: &str = "ref-Q1w2E3r4+T5z6/U7i8=o9~P0%a\"S\\d<F>&g";
+#[path = "secrets/detector.rs"]
+mod detector;
 
-/// Every form that a peer or a library could write it in.
-fn forms(token: &str) -> Vec<(&'static str, String)> {
-    let percent = |plain: fn(u8) -> bool| -> String {
-        let escape = |byte: u8| {
-            if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }
-        };
-        token.bytes().map(escape).collect()
-    };
-    let quoted = serde_json::to_string(token).unwrap();
-    let escaped: String = token.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
-    let mut forms = vec![
-        ("plain", token.to_owned()),
-        ("percent", percent(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))),
-        ("percent, all", percent(|_| false)),
-        ("percent, lower", percent(|_| false).to_lowercase()),
-        ("json", quoted.trim_matches('"').to_owned()),
-        ("json, all", escaped),
-        ("debug", format!("{token:?}").trim_matches('"').to_owned()),
-    ];
-    // Where the token begins in the bytes, modulo 3, makes three of it.
-    for before in ["", "x", "xy"] {
-        for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
-            forms.push(("base64", engine.encode(format!("{before}{token}"))));
-        }
-    }
-    forms
-}
-
-/// What to look for: of base64 the middle, which does not depend on what stands around the token.
-static NEEDLES: LazyLock<Vec<(&str, String)>> = LazyLock::new(|| {
-    let all = [ACCESS, REFRESH].into_iter().flat_map(forms);
-    all.map(|(form, text)| match form {
-        "base64" => (form, text[4..text.len() - 4].to_owned()),
-        _ => (form, text),
-    })
-    .collect()
-});
-
-#[track_caller]
-fn check(what: &str, text: &str) {
-    for (form, needle) in NEEDLES.iter() {
-        assert!(!text.contains(needle.as_str()), "{what}: the token ({form}) is in {text}");
-    }
-}
-
-/// Everything that an error can be made to say.
-#[track_caller]
-fn check_error(what: &str, error: &Error) {
-    check(what, &format!("{error} {error:?} {error:#?} {}", error.message()));
-    check(what, &format!("{:?} {:?}", error.hint(), error.metadata()));
-    let mut source = error.source();
-    while let Some(inner) = source {
-        check(what, &format!("{inner} {inner:?}"));
-        source = inner.source();
-    }
-    for detail in error.details() {
-        let debug = detail.debug.as_ref().map(Value::to_string).unwrap_or_default();
-        check(what, &format!("{detail:?} {} {debug}", detail.type_name));
-    }
-}
-
-fn check_debug(what: &str, value: &impl Debug) {
-    check(what, &format!("{value:?} {value:#?}"));
-}
-
-/// Writes down all that is traced.
-#[derive(Clone, Default)]
-struct Capture {
-    lines: Arc<Mutex<Vec<String>>>,
-    spans: Arc<AtomicU64>,
-}
-
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.0.push_str(&format!(" {}={value:?}", field.name()));
-    }
-}
-
-impl Capture {
-    fn note(&self, metadata: Option<&Metadata<'_>>, record: impl FnOnce(&mut Line)) {
-        let mut line = Line(metadata.map(|m| m.target().to_owned()).unwrap_or_default());
-        record(&mut line);
-        self.lines.lock().unwrap().push(line.0);
-    }
-}
-
-impl tracing::Subscriber for Capture {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-    fn new_span(&self, span: &Attributes<'_>) -> Id {
-        self.note(Some(span.metadata()), |line| span.record(line));
-        Id::from_u64(self.spans.fetch_add(1, Ordering::Relaxed) + 1)
-    }
-    fn record(&self, _: &Id, values: &Record<'_>) {
-        self.note(None, |line| values.record(line));
-    }
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn event(&self, event: &Event<'_>) {
-        self.note(Some(event.metadata()), |line| event.record(line));
-    }
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
-}
-
-/// A text that repeats a token in every form that a peer may choose.
-fn echo(token: &str) -> String {
-    let forms: Vec<_> = forms(token).into_iter().map(|(_, text)| text).collect();
-    format!("{} {}", forms.join(" "), STANDARD.encode(token))
-}
+use detector::{
+    ACCESS, Capture, REFRESH, check, check_debug, check_error, echo, failures, forms, statuses,
+};
 
 async fn serve(script: Value) -> Server {
     let script = Script::from_json(&script.to_string()).unwrap();
@@ -160,41 +47,16 @@ async fn run_error(client: &Client, what: &str) {
     check_error(what, &ended.unwrap_err());
 }
 
-/// HTTP answers that repeat `token`: statuses, headers and bodies.
-fn statuses(token: &str) -> Vec<Value> {
-    let mut answers = Vec::new();
-    let header = token.replace(['"', '\\'], "_");
-    for status in [301, 302, 400, 401, 403, 404, 408, 413, 426, 429, 464, 500, 502, 503, 599] {
-        let text = echo(token);
-        let object = json!({"code": "internal", "message": text, "details": [
-            {"type": token, "value": STANDARD.encode(token), "debug": {token: text}}]});
-        for (kind, body) in [("application/json", object), ("text/plain", json!(echo(token)))] {
-            answers.push(json!({"status": status, "body": body, "headers": {
-                "content-type": kind, "x-echo": token, "location": format!("https://x.example/?{header}"),
-                "retry-after": token, "set-cookie": format!("a={token}"),
-                "www-authenticate": format!("Bearer {token}"), "authorization": format!("Bearer {token}")}}));
-        }
-    }
-    answers
-}
-
 async fn runs_and_unary_calls() {
     let text = echo(ACCESS);
     let details = json!([{"type": ACCESS, "value": STANDARD.encode(ACCESS), "debug": {"a": text, ACCESS: [text]}}]);
-    let mut steps: Vec<Value> = ["internal", "unauthenticated", "resource_exhausted", ACCESS]
-        .map(|code| {
-            let metadata = json!({"x-echo": [text], ACCESS: [ACCESS]});
-            json!([{"error": {"code": code, "message": text, "details": details, "metadata": metadata}}])
-        })
-        .into();
-    steps.extend(statuses(ACCESS).into_iter().map(|status| json!([{ "status": status }])));
+    let mut steps = failures(ACCESS);
     let long = format!("{}{ACCESS}", "x".repeat(60));
     for header in ["content-type", "content-encoding", "connect-content-encoding"] {
         for value in [ACCESS, long.as_str(), &format!("text/{ACCESS}")] {
             steps.push(json!([{"head": {"headers": {header: value}}}, "close"]));
         }
     }
-    steps.push(json!([{"text": "half"}, {"bytes": {"text": text}}]));
     steps.push(json!([{"bytes": {"text": text, "flags": 2}}]));
     // Cut where a long text is cut for people.
     for before in 1_150..1_200 {
@@ -294,6 +156,167 @@ async fn providers_and_agents() {
     }
 }
 
+/// The token as the password in a URL.
+fn password() -> String {
+    forms(ACCESS).into_iter().find(|(form, _)| *form == "percent").unwrap().1
+}
+
+/// A proxy that repeats all that it was told behind `line`, the first of its answer, and then goes on
+/// to talk; with `line` empty it says nothing and hangs up.
+async fn proxy(line: String, tasks: &mut JoinSet<()>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://me:{}@{}", password(), listener.local_addr().unwrap());
+    tasks.spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let Ok(byte) = stream.read_u8().await else { break };
+                head.push(byte);
+            }
+            let head = String::from_utf8_lossy(&head).into_owned();
+            assert!(head.contains("proxy-authorization: Basic "), "the proxy knows the password");
+            if line.is_empty() {
+                continue;
+            }
+            let said = format!("{line}\r\nx-echo: {ACCESS}\r\nx-asked: {}\r\n\r\n", echo(ACCESS));
+            // Whoever has heard enough hangs up.
+            let _ = stream.write_all(said.as_bytes()).await;
+            let _ = stream.write_all(head.as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    url
+}
+
+/// A proxy on the way: it knows its own password, and repeats it and the token wherever it can.
+async fn proxies() {
+    let mut tasks = JoinSet::new();
+    let mut lines = vec![String::new(), ACCESS.to_owned(), format!("HTTP/1.1 {ACCESS}")];
+    for status in [200, 204, 301, 302, 400, 401, 403, 404, 405, 407, 429, 500, 502, 503, 504] {
+        lines.push(format!("HTTP/1.1 {status} {ACCESS}"));
+    }
+    for line in lines {
+        let url = proxy(line.clone(), &mut tasks).await;
+        for endpoint in ["https://service.example:8443", "http://service.example"] {
+            let what = format!("proxy {line:?} to {endpoint}");
+            let way = Proxy::url(url.as_str());
+            let builder = Client::builder().endpoint(endpoint).token(ACCESS).retries(0);
+            let builder = builder.allow_cleartext(true).roots(Roots::OnlyAdded).proxy(way.clone());
+            check_debug(&what, &(&builder, &way));
+            let client = builder.build().unwrap();
+            check_debug(&what, &client);
+            run_error(&client, &what).await;
+            check_error(&what, &client.default_model().await.unwrap_err());
+            // In clear text a connection stands before anything was heard on it.
+            if let Err(error) = client.prewarm().await {
+                check_error(&what, &error);
+            }
+            let builder = Auth::builder().endpoint(endpoint).proxy(way).allow_cleartext(true);
+            check_debug(&what, &builder);
+            let auth = builder.roots(Roots::OnlyAdded).build().unwrap();
+            check_error(&what, &auth.refresh(&Secret::from(REFRESH)).await.unwrap_err());
+        }
+    }
+    // A proxy that cannot be used or reached.
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let client = Client::builder().proxy(Proxy::url(format!("http://me:{}@{nobody}", password())));
+    run_error(&client.token(ACCESS).retries(0).build().unwrap(), "no proxy").await;
+    for url in [
+        format!("http://me:{ACCESS}@host"),
+        format!("ftp://me:{}@host", password()),
+        format!("http://me:{}@", password()),
+        format!("http://me:{}@host/path", password()),
+        format!("http://me:{}@host:port", password()),
+        format!("http://me:{}%zz@host", password()),
+    ] {
+        let builder = Client::builder().proxy(Proxy::url(url.as_str()));
+        check_debug("proxy", &builder);
+        check_error("proxy", &builder.build().unwrap_err());
+        check_error("proxy", &Auth::builder().proxy(Proxy::url(url)).build().unwrap_err());
+    }
+}
+
+/// What a server says to clients and of them: those who bring its token, and those who bring another
+/// and get its tokens wrong.
+async fn servers() {
+    let server = Server::builder().cleartext().token(ACCESS).bind().await.unwrap();
+    let run = "/agent.v1.AgentService/Run";
+    let models = "/agent.v1.AgentService/GetUsableModels";
+    let refresh = "/auth/exchange_user_api_key";
+    let bearers = [format!("Bearer {ACCESS}"), format!("Bearer {REFRESH}"), ACCESS.into()];
+    for path in [run, models, refresh, "/auth/poll", "/auth/nothing", &format!("/{}", password())] {
+        for bearer in &bearers {
+            for (method, more) in [
+                ("POST", "content-type: application/proto\r\n".to_owned()),
+                ("POST", format!("content-type: text/{ACCESS}\r\n")),
+                ("GET", format!("x-{}: 1\r\n", password().replace('%', ""))),
+                (ACCESS, String::new()),
+            ] {
+                let head = format!(
+                    "{method} {path}?uuid={0}&verifier={0} HTTP/1.1\r\nhost: x\r\n\
+                     authorization: {bearer}\r\ncontent-length: 0\r\n{more}\r\n",
+                    password(),
+                );
+                let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
+                stream.write_all(head.as_bytes()).await.unwrap();
+                let mut answer = Vec::new();
+                // A peer that hangs up on what is no request may do so by a reset.
+                let _ = stream.read_to_end(&mut answer).await;
+                check(&format!("answer to {method} {path}"), &String::from_utf8_lossy(&answer));
+            }
+        }
+    }
+    let wrong = Client::builder().endpoint(server.url()).token(REFRESH).retries(0).build().unwrap();
+    run_error(&wrong, "the wrong token").await;
+    check_error("the wrong token", &wrong.usable_models().await.unwrap_err());
+    let right = client(&server);
+    right.prompt(echo(ACCESS)).model("composer-2").start().await.unwrap().finish().await.0.unwrap();
+    check_debug("server", &(&server, server.report()));
+    check_debug("report", &server.shutdown().await);
+}
+
+/// The server's machine, whose events and outputs a host may print.
+fn server_sessions() {
+    #[allow(clippy::disallowed_methods, reason = "virtual time starts here")]
+    let now = Instant::now();
+    let kind = "application/connect+proto";
+    for authorization in [format!("Bearer {ACCESS}"), format!("Bearer {REFRESH}"), ACCESS.into()] {
+        for kind in [kind, ACCESS] {
+            for encoding in ["identity", ACCESS] {
+                let options = Options { token: Some(Secret::from(ACCESS)), ..Options::default() };
+                check_debug("options", &options);
+                let mut session = ServerSession::new(options, now);
+                let headers = [
+                    ("content-type", kind),
+                    ("connect-content-encoding", encoding),
+                    ("authorization", authorization.as_str()),
+                ];
+                let head = RequestHead::post("/agent.v1.AgentService/Run", headers);
+                check_debug("head", &head);
+                session.handle_head(&head, now);
+                session.handle_body(echo(ACCESS).as_bytes(), now);
+                session.handle_end(now);
+                while let Some(event) = session.poll_event() {
+                    check_debug("event", &event);
+                    if let agentwire::server::Event::Refused(error) = &event {
+                        check_error("refusal", error);
+                    }
+                }
+                loop {
+                    match session.poll_output() {
+                        Output::Wait(_) => break,
+                        Output::Send(body) => check("body", &String::from_utf8_lossy(&body)),
+                        Output::Head { headers, .. } => check_debug("headers", &headers),
+                        output => check_debug("output", &output),
+                    }
+                }
+                check_debug("session", &(&session, session.violations()));
+            }
+        }
+    }
+}
+
 async fn what_callers_do_wrong() {
     for token in [format!("{ACCESS}\n"), format!("a {ACCESS}"), format!("{ACCESS}\u{e9}")] {
         let builder = Client::builder().token(token.as_str());
@@ -340,16 +363,14 @@ fn m88_the_detector_finds_each_form() {
 
 #[tokio::test]
 async fn m88_m89_no_token_in_any_error_log_or_debug_print() {
-    let capture = Capture::default();
-    tracing::subscriber::set_global_default(capture.clone()).unwrap();
+    let capture = Capture::begin();
     runs_and_unary_calls().await;
     sign_ins().await;
     providers_and_agents().await;
+    proxies().await;
+    servers().await;
+    server_sessions();
     what_callers_do_wrong().await;
-    let lines = std::mem::take(&mut *capture.lines.lock().unwrap());
-    assert!(lines.iter().any(|line| line.starts_with("h2")), "those below are heard");
-    assert!(lines.iter().any(|line| line.starts_with("agentwire::auth")), "and we are");
-    for line in lines {
-        check("log", &line);
-    }
+    // Those below are heard, and we are.
+    capture.check(&["h2", "agentwire::auth", "agentwire::transport", "agentwire::server"]);
 }

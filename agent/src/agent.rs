@@ -19,9 +19,6 @@ use crate::stage::StageError;
 use crate::tool::{Approval, Effect, OutputLimits, Tool, Toolbox, ToolboxError};
 use crate::turn::{ContextBudget, Turn, TurnOptions};
 
-/// Events that may wait for the caller; then the model is slowed down.
-const EVENTS: usize = 256;
-
 /// A model, tools and settings. Cheap to clone; any number of tasks run side by side.
 #[derive(Clone)]
 pub struct Agent {
@@ -30,6 +27,7 @@ pub struct Agent {
     pub(crate) system: Option<String>,
     pub(crate) options: TurnOptions,
     pub(crate) store: Option<Store>,
+    pub(crate) queue: usize,
 }
 
 impl Agent {
@@ -42,6 +40,7 @@ impl Agent {
             system: None,
             options: TurnOptions::default(),
             store: None,
+            queue: 256,
             refused: None,
         }
     }
@@ -86,6 +85,7 @@ pub struct AgentBuilder {
     system: Option<String>,
     options: TurnOptions,
     store: Option<Store>,
+    queue: usize,
     /// The first tool that could not be taken up.
     refused: Option<ToolboxError>,
 }
@@ -177,6 +177,13 @@ impl AgentBuilder {
         self
     }
 
+    /// Events that may wait for the caller; then the model is slowed down. Default 256, one at least: a
+    /// screen that is drawn sixty times a second is never behind.
+    pub fn event_queue(mut self, events: usize) -> Self {
+        self.queue = events.max(1);
+        self
+    }
+
     /// Keeps the sessions of stages in this folder; without it they live in memory.
     pub fn sessions(mut self, store: Store) -> Self {
         self.store = Some(store);
@@ -197,6 +204,7 @@ impl AgentBuilder {
             system: self.system,
             options: self.options,
             store: self.store,
+            queue: self.queue,
         })
     }
 }
@@ -278,7 +286,7 @@ impl Task {
         if answered {
             turn.conclude_answered();
         }
-        let (events, receiver) = mpsc::channel(EVENTS);
+        let (events, receiver) = mpsc::channel(self.agent.queue);
         let (sender, commands) = mpsc::unbounded_channel();
         let cancel = CancellationToken::new();
         let drive = Drive {

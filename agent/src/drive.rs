@@ -24,7 +24,8 @@ use crate::session::{Session, SessionError};
 use crate::tool::{ToolContext, Toolbox};
 use crate::turn::{ModelCall, Step, Turn};
 
-/// Words of tools about their progress that may wait; more are dropped.
+/// Words of tools about their progress that may wait; more are dropped. No option: only the last ones
+/// are worth showing.
 const PROGRESS: usize = 1_024;
 
 /// What the caller wants of a running task.

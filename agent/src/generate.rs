@@ -15,12 +15,10 @@ use crate::session::Session;
 use crate::stage::StageError;
 use crate::tool;
 
-/// How often the model may correct its answer.
-const CORRECTIONS: u32 = 3;
-
 impl Task {
     /// Runs it and gives the answer as a value. The model is told the schema of `T`; an answer that
-    /// does not fit is handed back to it with what is wrong, up to three times.
+    /// does not fit is handed back to it with what is wrong, as often as
+    /// [`Limits::corrections`](crate::Limits::corrections) says.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -150,7 +148,7 @@ impl Asked<'_> {
         check: impl Fn(Value) -> Result<T, String>,
         heard: &mut (dyn FnMut(&Event) + Send),
     ) -> Result<Generated<T>, StageError> {
-        let mut corrections = 0;
+        let (mut corrections, most) = (0, self.agent.options.limits.corrections);
         let mut before: Option<Outcome> = None;
         loop {
             let mut task = self.agent.task(prompt).session(session);
@@ -173,7 +171,7 @@ impl Asked<'_> {
                 Some(error) => Err(error),
                 None => match self.shape.read(&outcome.text).and_then(&check) {
                     Ok(value) => Ok(value),
-                    Err(wrong) if corrections < CORRECTIONS => {
+                    Err(wrong) if corrections < most => {
                         corrections += 1;
                         before = Some(outcome);
                         session = ended.session;
@@ -186,7 +184,7 @@ impl Asked<'_> {
                     }
                     Err(_) => Err(StageError::Output {
                         message: format!(
-                            "after {CORRECTIONS} corrections it is still not what was asked for"
+                            "after {most} corrections it is still not what was asked for"
                         ),
                     }),
                 },

@@ -23,11 +23,33 @@ pub struct Limits {
     pub wall: Option<Duration>,
     /// Tools at work at a time. Default 8; at least one always runs.
     pub parallel: u32,
+    /// Bytes of text and thinking in one message of a model. Default 16 MiB: the largest message of
+    /// the transport.
+    pub message: usize,
+    /// How often a broken stream is taken up again with the same model before the next is asked.
+    /// Default 2: the transport has tried by itself before.
+    pub interruptions: u32,
+    /// Messages of the caller that may wait, of each kind. Default 256: more than a person types
+    /// during a task.
+    pub waiting: usize,
+    /// How often the model may correct an answer that does not fit its schema. Default 3: a model that
+    /// has not got it by then goes round in circles.
+    pub corrections: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { turns: Some(100), tool_calls: Some(500), tokens: None, wall: None, parallel: 8 }
+        Self {
+            turns: Some(100),
+            tool_calls: Some(500),
+            tokens: None,
+            wall: None,
+            parallel: 8,
+            message: 16 << 20,
+            interruptions: 2,
+            waiting: 256,
+            corrections: 3,
+        }
     }
 }
 
@@ -41,7 +63,7 @@ impl Limits {
             tool_calls: self.tool_calls.map(|limit| limit.saturating_sub(used.tool_calls)),
             tokens: self.tokens.map(|limit| limit.saturating_sub(tokens)),
             wall: self.wall.map(|limit| limit.saturating_sub(elapsed)),
-            parallel: self.parallel,
+            ..self.clone()
         }
     }
 }

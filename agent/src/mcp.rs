@@ -23,6 +23,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agentwire::redact::Redactor;
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, CallToolResult, ClientRequest, ContentBlock,
     ProgressNotificationParam, ProgressToken, ServerResult, Tool as Listed,
@@ -42,9 +43,10 @@ use crate::tool::{Effect, Tool, ToolContext, ToolError, ToolOutput, Toolbox, Too
 /// How long a server may take to start and to list its tools. 30 s: many are fetched by a package
 /// manager when they are started.
 const START: Duration = Duration::from_secs(30);
-/// The longest name of a tool.
+/// The longest name of a tool. No option: the service takes no longer one.
 const NAME: usize = 64;
-/// The most characters of a server's words about its progress: a line of a terminal or two.
+/// The most characters of a server's words about its progress: a line of a terminal or two. No option:
+/// it is for a person to read.
 const PROGRESS: usize = 200;
 
 /// A server, before it is connected.
@@ -81,7 +83,8 @@ impl Server {
         Self { name: name.into(), way: Way::Process(command), start: START }
     }
 
-    /// A server at a URL.
+    /// A server at a URL. What may be a key in it is in no error of this crate; the SDK below
+    /// (target `rmcp`) traces URLs as they are.
     pub fn http(name: impl Into<String>, url: impl Into<String>) -> Self {
         Self { name: name.into(), way: Way::Http(url.into()), start: START }
     }
@@ -98,8 +101,12 @@ impl Server {
     /// # Errors
     /// It cannot be started, does not answer, or speaks something else.
     pub async fn connect(self) -> Result<Tools, McpError> {
-        let server = Arc::new(Connected { server: self, running: Mutex::new(None) });
-        let failed = |what: String| McpError { server: server.server.name.clone(), what };
+        let redactor = self.way.redactor();
+        let server = Arc::new(Connected { server: self, redactor, running: Mutex::new(None) });
+        let failed = |what: String| McpError {
+            server: server.server.name.clone(),
+            what: server.redactor.clean(&what),
+        };
         let listing = async {
             let (peer, _) = server.peer().await?;
             peer.list_all_tools().await.map_err(|error| format!("lists no tools: {error}"))
@@ -206,6 +213,8 @@ impl fmt::Debug for Handle {
 /// A server that is started when it is needed.
 struct Connected {
     server: Server,
+    /// Knows what of the server's URL may be a key: the HTTP client's errors name the URL.
+    redactor: Redactor,
     running: Mutex<Option<Running>>,
 }
 
@@ -373,7 +382,9 @@ impl McpTool {
         let name = &self.server.server.name;
         for again in [false, true] {
             let peer = self.server.peer().await;
-            let peer = peer.map_err(|what| format!("The MCP server `{name}` {what}."))?;
+            let peer = peer.map_err(|what| {
+                format!("The MCP server `{name}` {}.", self.server.redactor.clean(&what))
+            })?;
             let asked = Asked::send(peer, params.clone(), context).await;
             let answered = match asked {
                 Ok(asked) => asked.answer().await,
@@ -384,12 +395,15 @@ impl McpTool {
                 Err(ServiceError::TransportClosed | ServiceError::TransportSend(_))
                     if !again && self.effect() != Effect::SideEffect => {}
                 Err(error @ (ServiceError::TransportClosed | ServiceError::TransportSend(_))) => {
+                    let why = self.server.redactor.clean(&error.to_string());
                     return Err(ToolError::new(format!(
                         "The MCP server `{name}` died during the call, which may have had its \
-                         effect ({error}). The next call starts it again."
+                         effect ({why}). The next call starts it again."
                     )));
                 }
-                Err(error) => return Err(ToolError::new(error.to_string())),
+                Err(error) => {
+                    return Err(ToolError::new(self.server.redactor.hide(&error.to_string())));
+                }
             }
         }
         Err(ToolError::new(format!("The MCP server `{name}` died twice.")))
@@ -443,6 +457,46 @@ impl Tool for McpTool {
     ) -> Boxed<'a, Result<ToolOutput, ToolError>> {
         Box::pin(self.run(context, arguments))
     }
+}
+
+impl Way {
+    /// Takes out what of the URL may be a key: user and password, the values of the query, and parts
+    /// of the path that are too long for a name.
+    fn redactor(&self) -> Redactor {
+        /// The shortest part of a path that may be a key: an UUID has 36 characters, a name fewer
+        /// than this as a rule.
+        const KEY: usize = 16;
+        let Self::Http(url) = self else { return Redactor::default() };
+        let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
+        let values = query
+            .split(['&', '#'])
+            .map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
+        let keys = path.split('/').filter(|part| part.len() >= KEY);
+        Redactor::new(user.split(':').chain(values).chain(keys).map(plain))
+    }
+}
+
+/// The text without its percent encoding, which the redactor sees through where it looks.
+fn plain(text: &str) -> String {
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    while let Some((&first, after)) = rest.split_first() {
+        let pair = after.first_chunk::<2>().filter(|_| first == b'%');
+        let hex = pair.and_then(|pair| std::str::from_utf8(pair).ok());
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 impl fmt::Debug for Way {

@@ -29,7 +29,7 @@ static ALLOC: AllocProfiler = AllocProfiler::system();
 
 /// Messages in one iteration.
 const COUNT: usize = 1000;
-const LARGE: Limits = Limits { message: 64 << 20, decompressed: 64 << 20, end_stream: 1 << 20 };
+const LARGE: Limits = Limits { message: 64 << 20, decompressed: 64 << 20, ..Limits::DEFAULT };
 
 fn main() {
     divan::main();

@@ -12,9 +12,6 @@ use crate::error::{Error, Kind, Result};
 use crate::redact::Redactor;
 use crate::secret::Secret;
 
-/// The longest answer that is read, in bytes: 1 MiB, a hundred times a real one.
-pub const MAX_ANSWER: usize = 1 << 20;
-
 /// An HTTP answer, as far as it counts here. `Debug` shows no content.
 #[derive(Clone)]
 pub struct Answer {
@@ -22,7 +19,7 @@ pub struct Answer {
     pub status: u16,
     /// Header names in lower case with their values.
     pub headers: Vec<(String, String)>,
-    /// The body, no more than [`MAX_ANSWER`] of it, or of an error the first 64 KiB.
+    /// The body, as far as the limits of the sign-in let it be read.
     pub body: zeroize::Zeroizing<Vec<u8>>,
     /// The wall clock when it came.
     pub received_at: SystemTime,

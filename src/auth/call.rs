@@ -13,7 +13,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
 use zeroize::Zeroizing;
 
-use super::answer::{Answer, MAX_ANSWER};
+use super::answer::Answer;
 use super::tokens::Tokens;
 use crate::connect::MAX_ERROR_BODY;
 use crate::error::{Error, NetworkFault, Result};
@@ -31,15 +31,39 @@ pub const DEFAULT_WEB_BASE: &str = "https://cursor.com";
 /// Where a token is refreshed (PROTOCOL 1); some clients saw `/auth/refresh`.
 pub const REFRESH_PATH: &str = "/auth/exchange_user_api_key";
 
-/// How long a call may take, from the first packet to the last byte of the answer. 30 s (BEHAVIOUR 9;
-/// the reference does not count the body).
-const REQUEST: Duration = Duration::from_secs(30);
+/// The smallest limit for the head of an answer, in bytes: what hyper reads at once.
+const LEAST_HEAD: usize = 8 << 10;
 
-/// The largest head of an answer, in bytes: 64 KiB (FAULTS, promises).
-const MAX_HEAD: usize = 64 << 10;
-
-/// Longest refresh path, in bytes.
+/// Longest refresh path, in bytes. No option: the caller gives it, nobody else.
 const MAX_PATH: usize = 256;
+
+/// How long a call of the sign-in may take, and how long what comes may be. Every default has its
+/// reason beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AuthLimits {
+    /// How long a refresh may take, from the first packet to the last byte of the answer. 30 s
+    /// (BEHAVIOUR 9; the reference does not count the body). For the calls of a login see
+    /// [`PollOptions::request`](super::PollOptions::request).
+    pub request: Duration,
+    /// The head of an answer, in bytes. 64 KiB (FAULTS, promises); 8 KiB at least.
+    pub head: usize,
+    /// The body of an answer, in bytes. 1 MiB: a hundred times a real one.
+    pub answer: usize,
+    /// Bytes kept of the body of an error; the rest is not read. 64 KiB (FAULTS, promises).
+    pub error_body: usize,
+}
+
+impl Default for AuthLimits {
+    fn default() -> Self {
+        Self {
+            request: Duration::from_secs(30),
+            head: 64 << 10,
+            answer: 1 << 20,
+            error_body: MAX_ERROR_BODY,
+        }
+    }
+}
 
 /// The sign-in of one service: where it is, how it is reached. Cheap to clone.
 ///
@@ -52,7 +76,7 @@ struct Inner {
     web_base: Endpoint,
     refresh_path: String,
     connector: Arc<dyn Connector>,
-    request: Duration,
+    limits: AuthLimits,
 }
 
 impl Auth {
@@ -83,7 +107,7 @@ impl Auth {
             method: Method::POST,
             target: Secret::new(self.0.refresh_path.clone()),
             bearer: Some(refresh),
-            limit: self.0.request,
+            limit: self.0.limits.request,
         };
         let answer = self.ask(request).await.map_err(|error| {
             let text = format!("the token could not be refreshed: {}", error.message());
@@ -108,14 +132,14 @@ impl Auth {
         let io = self.0.connector.connect(endpoint).await?;
         let broke = |error: &hyper::Error| broken(endpoint, error);
         let (mut sender, connection) = http1::Builder::new()
-            .max_buf_size(MAX_HEAD)
+            .max_buf_size(self.0.limits.head)
             .handshake(HyperIo(io))
             .await
             .map_err(|error| broke(&error))?;
         let mut connection = pin!(connection);
         let mut answering = pin!(async {
             let response = sender.send_request(request).await.map_err(|error| broke(&error))?;
-            read(endpoint, response).await
+            read(endpoint, response, &self.0.limits).await
         });
         let mut connected = true;
         // The connection is driven here and ends with this future: nothing is spawned.
@@ -160,7 +184,11 @@ pub(super) struct Ask<'a> {
 }
 
 /// Reads the answer as far as it counts.
-async fn read(endpoint: &Endpoint, response: http::Response<Incoming>) -> Result<Answer> {
+async fn read(
+    endpoint: &Endpoint,
+    response: http::Response<Incoming>,
+    limits: &AuthLimits,
+) -> Result<Answer> {
     let (head, mut incoming) = response.into_parts();
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let headers = head.headers.iter().map(|(name, value)| (name.to_string(), text(value)));
@@ -171,7 +199,7 @@ async fn read(endpoint: &Endpoint, response: http::Response<Incoming>) -> Result
         received_at: SystemTime::now(),
     };
     let success = head.status.is_success();
-    let limit = if success { MAX_ANSWER } else { MAX_ERROR_BODY };
+    let limit = if success { limits.answer } else { limits.error_body };
     loop {
         let frame = std::future::poll_fn(|cx| Pin::new(&mut incoming).poll_frame(cx)).await;
         let Some(frame) = frame else { return Ok(answer) };
@@ -226,7 +254,7 @@ pub struct AuthBuilder {
     allow_cleartext: bool,
     dial: DialLimits,
     proxy: Proxy,
-    request: Option<Duration>,
+    limits: AuthLimits,
     connector: Option<Arc<dyn Connector>>,
 }
 
@@ -289,7 +317,13 @@ impl AuthBuilder {
     /// How long a refresh may take, connecting and the whole answer included. 30 s. For the calls of a
     /// login see [`PollOptions::request`](super::PollOptions::request).
     pub fn request_timeout(mut self, limit: Duration) -> Self {
-        self.request = Some(limit);
+        self.limits.request = limit;
+        self
+    }
+
+    /// Limits of the calls: times and sizes.
+    pub fn limits(mut self, limits: AuthLimits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -303,8 +337,8 @@ impl AuthBuilder {
     /// Checks everything. Nothing is connected yet.
     ///
     /// # Errors
-    /// [`Kind::InvalidRequest`](crate::error::Kind::InvalidRequest) for a URL, path or certificate
-    /// file that cannot be used.
+    /// [`Kind::InvalidRequest`](crate::error::Kind::InvalidRequest) for a URL, path, certificate
+    /// file or limit that cannot be used.
     pub fn build(self) -> Result<Auth> {
         let endpoint = Endpoint::parse(self.endpoint.as_deref().unwrap_or(Endpoint::DEFAULT_URL))?;
         let web_base = Endpoint::parse(self.web_base.as_deref().unwrap_or(DEFAULT_WEB_BASE))?;
@@ -317,6 +351,10 @@ impl AuthBuilder {
             || !refresh_path.bytes().all(plain)
         {
             return Err(Error::invalid("the refresh path is not of the form /auth/refresh"));
+        }
+        if self.limits.head < LEAST_HEAD {
+            let text = format!("the limit for the head of an answer is below {LEAST_HEAD} bytes");
+            return Err(Error::invalid(text));
         }
         let connector = match self.connector {
             Some(connector) => connector,
@@ -333,8 +371,8 @@ impl AuthBuilder {
                 })
             }
         };
-        let request = self.request.unwrap_or(REQUEST);
-        Ok(Auth(Arc::new(Inner { endpoint, web_base, refresh_path, connector, request })))
+        let limits = self.limits;
+        Ok(Auth(Arc::new(Inner { endpoint, web_base, refresh_path, connector, limits })))
     }
 }
 
@@ -363,6 +401,10 @@ mod tests {
         assert!(Auth::builder().refresh_path("/auth/refresh").build().is_ok());
         assert!(Auth::builder().endpoint("http://192.0.2.1").build().is_err());
         assert!(Auth::builder().web_base("javascript:alert(1)").build().is_err());
+        let head = |head| AuthLimits { head, ..AuthLimits::default() };
+        assert!(Auth::builder().limits(head(LEAST_HEAD)).build().is_ok());
+        let error = Auth::builder().limits(head(LEAST_HEAD - 1)).build().unwrap_err();
+        assert!(error.message().contains("below 8192 bytes"), "{error}");
         assert_eq!(Auth::builder().build().unwrap().endpoint(), &Endpoint::default());
     }
 }

@@ -8,10 +8,12 @@ use zeroize::Zeroizing;
 
 use crate::redact;
 
-/// The longest token that is looked at, in bytes: 16 KiB, what the client would send.
+/// The longest token that is looked at, in bytes: 16 KiB, what the client would send. No option:
+/// servers take 64 KiB of headers in all, and what is kept of a sign-in is bounded by it.
 pub(super) const MAX_TOKEN: usize = 16 << 10;
 
-/// The longest subject that is taken, in bytes.
+/// The longest subject that is taken, in bytes: a line that is shown, no more. No option: nothing
+/// depends on it.
 const MAX_SUBJECT: usize = 256;
 
 /// Either alphabet is mapped to this one, padding is dropped, and bits left over do not matter: tokens

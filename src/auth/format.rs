@@ -23,7 +23,8 @@ use crate::secret::Secret;
 /// The format's version.
 const VERSION: u64 = 1;
 
-/// The largest text that is read, in bytes: two tokens of the longest kind and room for the rest.
+/// The largest text that is read, in bytes: two tokens of the longest kind and room for the rest. No
+/// option: only this library writes it, and it writes no more.
 pub(super) const MAX_TEXT: usize = 4 * MAX_TOKEN;
 
 /// Why a sign-in cannot be used.

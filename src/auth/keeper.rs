@@ -5,7 +5,8 @@ use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 
 /// How long a refresh ahead of time that failed is not tried again while the old token is good:
-/// 30 000 ms, a tenth of the time it is ahead.
+/// 30 000 ms, a tenth of the time it is ahead. No option: nobody waits for it, it only spaces calls
+/// that fail.
 pub const RETRY_AFTER_MS: u64 = 30_000;
 
 /// What a call that needs a token has to do.

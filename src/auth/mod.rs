@@ -34,9 +34,9 @@ mod tokens;
 
 #[cfg(feature = "auth")]
 pub use account::Account;
-pub use answer::{Answer, MAX_ANSWER};
+pub use answer::Answer;
 #[cfg(feature = "auth")]
-pub use call::{Auth, AuthBuilder, DEFAULT_WEB_BASE, REFRESH_PATH};
+pub use call::{Auth, AuthBuilder, AuthLimits, DEFAULT_WEB_BASE, REFRESH_PATH};
 pub use claims::Claims;
 pub use file::FileStore;
 pub use format::{decode, encode};

@@ -21,6 +21,9 @@ pub struct PollOptions {
     pub failures: u32,
     /// How long one question may take, to the last byte of its answer. 30 s.
     pub request: Duration,
+    /// The longest pause that a service may ask for (`retry-after`); with a longer one it gets this.
+    /// 60 s: a person waits.
+    pub longest_asked: Duration,
 }
 
 impl Default for PollOptions {
@@ -31,12 +34,10 @@ impl Default for PollOptions {
             attempts: 150,
             failures: 3,
             request: Duration::from_secs(30),
+            longest_asked: Duration::from_secs(60),
         }
     }
 }
-
-/// The longest pause that a service may ask for (`retry-after`); with a longer one it gets this.
-const LONGEST_ASKED: Duration = Duration::from_secs(60);
 
 /// What a driver is to do.
 #[derive(Debug)]
@@ -159,7 +160,8 @@ impl Poll {
             return;
         }
         self.delay = longer(self.delay).min(self.options.longest_delay);
-        let pause = self.delay.max(asked.unwrap_or_default().min(LONGEST_ASKED));
+        let asked = asked.unwrap_or_default().min(self.options.longest_asked);
+        let pause = self.delay.max(asked);
         self.state = State::Pausing { until: now + pause };
     }
 }
@@ -317,7 +319,9 @@ mod tests {
         let mut now = start();
         let mut poll = Poll::new(options(10), Redactor::default(), now);
         let mut busy = answer(429, "");
-        for (asked, pause) in [("7", 7_000), ("9999", 60_000)] {
+        for (asked, pause, most) in [("7", 7_000, 60), ("9999", 60_000, 60), ("9999", 8_000, 8)] {
+            poll.options.longest_asked = Duration::from_secs(most);
+            poll.failures = 0;
             let PollStep::Wait(until) = poll.step(now) else { panic!() };
             now = until;
             assert!(matches!(poll.step(now), PollStep::Ask { .. }));

@@ -3,10 +3,12 @@
 use super::claims::Claims;
 use crate::secret::Secret;
 
-/// How long before its end a token is no longer used: 300 000 ms (BEHAVIOUR 1.1).
+/// How long before its end a token is no longer used: 300 000 ms (BEHAVIOUR 1.1). No option: it is
+/// the reference's, and a life too short for it is halved instead.
 pub const SKEW_MS: u64 = 300_000;
 
-/// The life of a token that does not say when it ends: 3 600 000 ms (BEHAVIOUR 1.1).
+/// The life of a token that does not say when it ends: 3 600 000 ms (BEHAVIOUR 1.1). No option: it is
+/// a guess, and the service's word (401) corrects it.
 pub const LIFE_MS: u64 = 3_600_000;
 
 /// Unix milliseconds at which the reference stops using `access`: its `exp` less [`SKEW_MS`], else

@@ -6,6 +6,7 @@
 
 mod about;
 pub(crate) mod back;
+pub(crate) mod budget;
 pub mod call;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzz;

@@ -7,7 +7,8 @@ use super::model::Model;
 use crate::context::Context;
 use crate::error::{Error, Result};
 
-/// Longest model, conversation and request id: they become header and log text.
+/// Longest model, conversation and request id: they become header and log text. No option: the caller
+/// gives them.
 const MAX_ID: usize = 256;
 
 /// How the history of a context reaches the model.

@@ -13,7 +13,8 @@ use crate::wire::{Field, Reader, WireError};
 
 /// How deep values may nest, the value itself included. The library's own JSON reader stops at 128
 /// and prost at 50 (BEHAVIOUR T02); this is beyond what a model writes, and low enough that
-/// whoever walks the result by recursion does not run out of stack.
+/// whoever walks the result by recursion does not run out of stack. No option: the stack is not
+/// ours to know.
 pub const MAX_DEPTH: usize = 256;
 
 /// Largest whole number that every double below can tell from its neighbours.

@@ -18,11 +18,30 @@ pub struct Limits {
     /// The end-stream message, on the wire and decompressed, in bytes. Default 1 MiB: an error
     /// with its details has a few KiB.
     pub end_stream: usize,
+    /// The memory that one message may take once it is built, in bytes, as
+    /// [`proto::weigh`](crate::proto::weigh) counts it. Default 64 MiB: four times the largest
+    /// message (FAULTS, promises). It is weighed before it is built, where it has more than 64 KiB:
+    /// what a smaller one can become is bounded by its size.
+    pub decoded: u64,
+    /// The same for each byte of it. Default 64: text takes one or two and lists of ids two, while
+    /// two bytes can be made to take hundreds (FAULTS M37).
+    pub decoded_factor: u64,
+}
+
+impl Limits {
+    /// The defaults, for constants.
+    pub const DEFAULT: Self = Self {
+        message: 16 << 20,
+        decompressed: 16 << 20,
+        end_stream: 1 << 20,
+        decoded: 64 << 20,
+        decoded_factor: 64,
+    };
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { message: 16 << 20, decompressed: 16 << 20, end_stream: 1 << 20 }
+        Self::DEFAULT
     }
 }
 

@@ -5,7 +5,8 @@ use super::{Compression, Decoder, EndStream, Envelope, Limits, put_envelope};
 use crate::redact::Redactor;
 
 /// Small, so that a fuzzer finds its way to them.
-const LIMITS: Limits = Limits { message: 4_096, decompressed: 8_192, end_stream: 1_024 };
+const LIMITS: Limits =
+    Limits { message: 4_096, decompressed: 8_192, end_stream: 1_024, ..Limits::DEFAULT };
 
 /// The secret that must not come out of anything.
 const SECRET: &str = "secret-token-123";

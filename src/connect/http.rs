@@ -9,12 +9,15 @@ use super::stated::Stated;
 use crate::error::{Blame, Error, Kind, NetworkFault};
 use crate::redact::Redactor;
 
-/// How much of an error body is worth reading, in bytes; the rest is dropped and the stream reset
-/// (FAULTS, promises).
+/// How much of an error body is read by default, in bytes; the rest is dropped and the stream reset
+/// (FAULTS, promises). An option of whoever reads: [`run::Options::error_body`], of a call of `rpc`,
+/// of a sign-in.
+///
+/// [`run::Options::error_body`]: crate::run::Options::error_body
 pub const MAX_ERROR_BODY: usize = 64 * 1024;
 
 /// The error for an answer with `status`, its headers (names in any case) and the start of its
-/// body.
+/// body: all that is given is looked at.
 ///
 /// A JSON error object in the body counts for code, message and details; where it has no code, and
 /// for any other body, the status decides. `now` is the wall clock, for a `retry-after` that names
@@ -26,7 +29,6 @@ pub fn error_from_http(
     redactor: &Redactor,
     now: SystemTime,
 ) -> Error {
-    let body = body.get(..MAX_ERROR_BODY).unwrap_or(body);
     let text = String::from_utf8_lossy(body);
     let at = Circumstances { run: None, retry_after: retry_after(headers, now) };
     let fallback = Code::from_http_status(status);

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// How many entries of an array or an object are looked at; no stream has that many trailers.
+/// How many entries of an array or an object are looked at; no stream has that many trailers. No option:
+/// the limit of the end-stream message bounds what is read, this only what is made of it.
 pub(super) const MAX_ENTRIES: usize = 1024;
 
 /// The members of an error or an end-stream object, unparsed, the last one of each name.

@@ -15,7 +15,9 @@ use super::json::{Members, elements, string};
 use crate::error::{Detail, Error};
 use crate::redact::Redactor;
 
-/// How many details of an error are kept; a service sends one or two.
+/// How many details of an error are kept; a service sends one or two. No option, as the next: the
+/// limits of an end-stream message and of an error body bound all of it; these keep an error small
+/// that is cloned and printed.
 const MAX_DETAILS: usize = 64;
 /// The longest `debug` member that is kept, in bytes of JSON.
 const MAX_DEBUG: usize = 64 * 1024;

@@ -311,7 +311,7 @@ proptest! {
             })
             .collect();
         body.extend(tail);
-        let limits = Limits { message: 300, decompressed: 150, end_stream: 100 };
+        let limits = Limits { message: 300, decompressed: 150, end_stream: 100, ..Limits::DEFAULT };
         let whole = decode(&[&body], limits, Compression::Gzip);
         let mut chunks = Vec::new();
         let mut rest = body.as_slice();

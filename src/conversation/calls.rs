@@ -14,10 +14,10 @@ use super::id::hex;
 /// Longest part of an id that its safe form repeats.
 const KEPT: usize = 48;
 /// Longest id that is safe as it is: the peer chooses it, and it is kept. Ids of the service have
-/// 40 characters or so.
+/// 40 characters or so. No option: a longer one is shortened, nothing is refused.
 const LONGEST: usize = 256;
 /// Pairs that are remembered; beyond it the map starts over. Forward the form needs no memory, so
-/// only the way back from a very old id is lost.
+/// only the way back from a very old id is lost. No option: nothing is refused for it.
 const PAIRS: usize = 16_384;
 
 /// The ids of one conversation in both forms.

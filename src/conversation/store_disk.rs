@@ -23,7 +23,8 @@ const DIGEST: usize = 32;
 const SUFFIX: &str = ".conversation";
 /// What is read of a file to find the id in it: header, digest, version and the longest id.
 const HEAD: u64 = 512;
-/// Files that are looked at for a list: more than anybody goes back to.
+/// Files that are looked at for a list: more than anybody goes back to. No option: the folder is this
+/// side's own, and a conversation is opened by its id whether it is listed or not.
 const LISTED: usize = 100_000;
 
 /// Keeps each conversation in a file of its own in one directory.

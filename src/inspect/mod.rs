@@ -61,7 +61,8 @@ use encode::Encoder;
 
 /// How many fields and packed numbers one message may hold, all levels together: what a message
 /// becomes in memory can be two hundred times what it takes on the wire, so this bounds it to a few
-/// hundred MiB. A checkpoint of 16 MiB full of blob ids has fewer.
+/// hundred MiB. A checkpoint of 16 MiB full of blob ids has fewer. No option: this is for people who
+/// look at a capture; a program reads more with the generated types.
 pub const MAX_VALUES: usize = 1 << 19;
 
 /// JSON levels above which a message is shown by its bytes: common readers stop at 128.

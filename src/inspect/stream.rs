@@ -94,7 +94,8 @@ mod tests {
     use super::*;
     use crate::connect::put_envelope;
 
-    const LIMITS: Limits = Limits { message: 64, decompressed: 64, end_stream: 64 };
+    const LIMITS: Limits =
+        Limits { message: 64, decompressed: 64, end_stream: 64, ..Limits::DEFAULT };
 
     fn whole(stream: &[u8]) -> Vec<Result<Inspected, InspectError>> {
         lines(Side::Server, stream, LIMITS).collect()

@@ -26,7 +26,7 @@ pub struct FormOptions {
 
 /// Names of parameters in the order they are sent; an id can say all but the last.
 const ORDER: [&str; 4] = ["effort", "thinking", "fast", "context"];
-/// How many parameters a caller may give.
+/// How many parameters a caller may give: four are known. No option: the caller gives them, no peer.
 const PARAMETERS: usize = 16;
 
 impl Roster {

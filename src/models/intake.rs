@@ -51,7 +51,8 @@ impl Dropped {
     }
 }
 
-/// The longest id there can be, in bytes: the longest one known has 33.
+/// The longest id there can be, in bytes: the longest one known has 33. No option: what may be sent
+/// must not differ between who lists it and who keeps it.
 pub const MAX_ID_BYTES: usize = 200;
 
 /// Whether a model id may go into a message, onto a terminal and into a file: at most

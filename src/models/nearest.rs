@@ -1,6 +1,7 @@
 //! The names nearest to one that nobody knows.
 
-/// Characters that are compared; ids are shorter, and the work stays bounded.
+/// Characters that are compared; ids are shorter, and the work stays bounded. No
+/// option: it only chooses the words of an error.
 const COMPARED: usize = 64;
 
 /// At most `count` of `candidates` that look like `name`: those that start with it or hold it first,

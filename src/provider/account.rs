@@ -17,7 +17,7 @@ use crate::run::FLUSH_LIMIT;
 use crate::transport::{Client, RunBuilder, StartError};
 
 /// How long a run waits for the one before it in its session, which was dropped and says its last
-/// word. Twice what that takes at most.
+/// word. Twice what that takes at most. No option: it follows from that.
 const RETURN: Duration = FLUSH_LIMIT.saturating_mul(2);
 
 /// An account that is signed in. Clones are the same account.

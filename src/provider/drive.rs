@@ -91,7 +91,9 @@ async fn question(shared: Arc<Shared>, key: CacheKey, ticket: Ticket, client: Cl
     let listing = client.usable_models().await;
     let result = match listing {
         Ok(listing) => {
-            let catalog = Catalog::live(listing.entries, unix_ms());
+            let (entries, limits) =
+                (listing.entries.into_iter().map(Some), client.unary_limits().models);
+            let (catalog, _) = Catalog::admit(entries, limits, unix_ms());
             publish(&shared, &key, ticket, catalog).await;
             Ok(())
         }

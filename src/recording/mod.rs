@@ -51,7 +51,8 @@ pub use writer::{Trouble, Writer};
 const FORMAT: u32 = 1;
 
 /// The longest line that is read: a piece of a body is as long as a stream's window at most, 16 MiB
-/// by any setting that makes sense, and base64 makes four bytes of three.
+/// by any setting that makes sense, and base64 makes four bytes of three. No option: the file is this
+/// side's own.
 const MAX_LINE: u64 = 32 << 20;
 
 /// Takes what went over the wire. Called on the tasks of runs: it must not block for long.

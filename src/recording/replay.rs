@@ -22,7 +22,8 @@ use crate::run::{
 use super::{Record, Recording, ServedHow, What};
 
 /// How often a turn may want to be woken before the next stream that was recorded is asked for. A
-/// waiting turn wants it once; the rest is there so that nothing can go on for ever.
+/// waiting turn wants it once; the rest is there so that nothing can go on for ever. No option: the
+/// recording is this side's own.
 const MAX_WAKES: u32 = 1_000;
 
 /// What was played.

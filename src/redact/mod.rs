@@ -31,7 +31,8 @@ use matcher::Needle;
 
 /// The longest cleaned text, in UTF-16 units (BEHAVIOUR 7.4).
 pub const MAX_UNITS: usize = 1200;
-/// How much of a text is looked at: beyond [`MAX_UNITS`] only what redaction may shorten matters.
+/// How much of a text is looked at: beyond [`MAX_UNITS`] only what redaction may shorten matters. No
+/// option: of a longer text nothing more would be shown.
 const MAX_INPUT: usize = 64 * 1024;
 /// What stands at the end of a text that was cut.
 const ELLIPSIS: char = '…';

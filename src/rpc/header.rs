@@ -9,7 +9,8 @@ use super::Metadata;
 use crate::{Error, Result};
 
 /// Bytes of headers that a call may send, names and values: what a peer takes that has the limit
-/// which this crate has (64 KiB), less what the protocol itself sends.
+/// which this crate has (64 KiB), less what the protocol itself sends. No option: it is what the caller
+/// sends, and more would end the connection on the other side.
 pub const MAX_TOTAL: usize = 60 << 10;
 
 /// Belong to the connection or to the HTTP message, never to a call (PROTOCOL 1).

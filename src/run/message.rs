@@ -28,7 +28,7 @@ impl Core {
         now: Instant,
         emit: &mut impl FnMut(EventRef<'_>),
     ) {
-        let incoming = match hot::decode(payload) {
+        let incoming = match hot::decode_within(payload, &self.options.limits) {
             Ok(incoming) => incoming,
             Err(error) => return self.fail(error),
         };

@@ -8,10 +8,8 @@ use std::time::Duration;
 
 use crate::error::{Error, Kind, NetworkFault};
 
-/// Longest delay before jitter. 60 s (PROTOCOL 3); also the longest `retry-after` that is obeyed:
-/// a service that asks for more is not worth waiting for.
-const MAX_DELAY_MS: u64 = 60_000;
-/// Jitter on top of the delay, in thousandths of it at most. 20 % (PROTOCOL 3).
+/// Jitter on top of the delay, in thousandths of it at most. 20 % (PROTOCOL 3). No option: it only
+/// keeps clients apart that failed together.
 const JITTER: u64 = 200;
 
 /// How often a run is tried again, and what makes that safe.
@@ -22,9 +20,12 @@ pub struct RetryOptions {
     /// is one attempt and its outcome stands (FAULTS); a turn that waited too long for its tools
     /// still goes on.
     pub retries: u32,
-    /// The pause before the first of them; each further one is twice as long, up to a minute, and up
-    /// to a fifth longer by chance. 1 s (PROTOCOL 3).
+    /// The pause before the first of them; each further one is twice as long, up to
+    /// [`RetryOptions::longest_delay`], and up to a fifth longer by chance. 1 s (PROTOCOL 3).
     pub first_delay: Duration,
+    /// The longest pause, before chance is added; also the longest that the service may ask for
+    /// (`retry-after`): with a longer one the error stands. 60 s (PROTOCOL 3).
+    pub longest_delay: Duration,
     /// How long nothing at all may come, heartbeats included, while there are retries. 30 s
     /// (PROTOCOL 3); a single attempt waits for [`Options::silence`](super::Options::silence).
     pub silence: Duration,
@@ -48,6 +49,7 @@ impl Default for RetryOptions {
         Self {
             retries: 10,
             first_delay: Duration::from_secs(1),
+            longest_delay: Duration::from_secs(60),
             silence: Duration::from_secs(30),
             read_only_tools: BTreeSet::new(),
             turn_bytes: 8 << 20,
@@ -109,13 +111,17 @@ pub(super) struct Retry {
     left: u32,
     tried: u32,
     first_delay_ms: u64,
+    longest_delay_ms: u64,
 }
 
 impl Retry {
     /// So many attempts after the first.
     pub(super) fn new(options: &RetryOptions) -> Self {
-        let first_delay_ms = options.first_delay.as_millis().min(MAX_DELAY_MS.into()) as u64;
-        Self { left: options.retries, tried: 0, first_delay_ms }
+        // Thirty years are for ever, and jitter can still be added.
+        let ms = |delay: Duration| delay.as_millis().min(1 << 40) as u64;
+        let longest_delay_ms = ms(options.longest_delay);
+        let first_delay_ms = ms(options.first_delay).min(longest_delay_ms);
+        Self { left: options.retries, tried: 0, first_delay_ms, longest_delay_ms }
     }
 
     /// How often it was tried again so far.
@@ -133,10 +139,11 @@ impl Retry {
             Kind::RateLimited { retry_after } | Kind::Overloaded { retry_after } => *retry_after,
             _ => None,
         };
-        if asked.is_some_and(|asked| asked > Duration::from_millis(MAX_DELAY_MS)) {
+        if asked.is_some_and(|asked| asked > Duration::from_millis(self.longest_delay_ms)) {
             return None;
         }
-        let delay = self.first_delay_ms.saturating_mul(1 << self.tried.min(16)).min(MAX_DELAY_MS);
+        let doubled = self.first_delay_ms.saturating_mul(1 << self.tried.min(16));
+        let delay = doubled.min(self.longest_delay_ms);
         let jittered = delay + delay * (random % (JITTER + 1)) / 1_000;
         self.left -= 1;
         self.tried += 1;
@@ -165,6 +172,22 @@ mod tests {
 
     fn cut() -> Error {
         Error::network(NetworkFault::Cut, "cut")
+    }
+
+    #[test]
+    fn the_longest_delay_can_be_set() {
+        let longest_delay = Duration::from_secs(3);
+        let mut retry = Retry::new(&RetryOptions { longest_delay, ..RetryOptions::default() });
+        let delays: Vec<_> = (0..3).map(|_| retry.after(&cut(), 0).unwrap().as_secs()).collect();
+        assert_eq!(delays, [1, 2, 3]);
+        let mut asked = |seconds| {
+            let retry_after = Some(Duration::from_secs(seconds));
+            retry.after(
+                &Error::new(Kind::Overloaded { retry_after }, "busy").with_http_status(503),
+                0,
+            )
+        };
+        assert_eq!((asked(3), asked(4)), (Some(longest_delay), None));
     }
 
     #[test]

@@ -8,7 +8,8 @@ use crate::context::{ToolCall, ToolResult};
 use crate::error::{Error, Kind, Result};
 use crate::exec::ExecCall;
 
-/// How many answered call ids are remembered, to tell "answered already" from "never asked".
+/// How many answered call ids are remembered, to tell "answered already" from "never asked". No
+/// option: of an older one only the words of the error change.
 const REMEMBERED: usize = 1_024;
 
 #[derive(Debug)]

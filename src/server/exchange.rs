@@ -13,11 +13,8 @@ use super::unary::{Unary, call_of};
 use crate::connect::Code;
 use crate::error::{Error, Kind as ErrorKind};
 
-/// How long the body of a unary call may take.
-const UNARY_WITHIN: Duration = Duration::from_secs(30);
-
 /// Settings of an exchange.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Limits and token of a run; the token holds for unary calls too.
     pub session: session::Options,
@@ -26,6 +23,22 @@ pub struct Options {
     pub http1: bool,
     /// Clock and entropy of the sign-in; without them there is none.
     pub sign_in: Option<Seed>,
+    /// The body of a unary call, in bytes. Default 1 MiB: these calls ask little.
+    pub unary_body: usize,
+    /// How long that body may take to arrive. Default 30 s, as the run request.
+    pub unary_within: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            session: session::Options::default(),
+            http1: false,
+            sign_in: None,
+            unary_body: 1 << 20,
+            unary_within: Duration::from_secs(30),
+        }
+    }
 }
 
 /// One HTTP request: a run, a unary call, a call of the sign-in, or a refusal.
@@ -64,8 +77,7 @@ impl Exchange {
         } else if head.path == RUN_PATH {
             self.run(head, now)
         } else if let Some(call) = call_of(&head.path) {
-            let token = self.options.session.token.as_ref();
-            match Unary::new(self.playbook.clone(), call, head, token, now + UNARY_WITHIN) {
+            match Unary::new(self.playbook.clone(), call, head, &self.options, now) {
                 Ok(unary) => Kind::Unary(Box::new(unary)),
                 Err(refusal) => refused(refusal),
             }

@@ -6,26 +6,24 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 
+use super::exchange::Options;
 use super::player::{Playbook, UnaryCall, name_of};
 use super::script::{Model, UnaryReply, form};
 use super::session::{EndError, Output, Refusal, RequestHead, admit};
 use crate::connect::{self, Code};
 use crate::error::Kind;
 use crate::proto;
-use crate::secret::Secret;
 use crate::{Error, Result};
 
 /// Content type of a unary call of protobuf messages.
 const UNARY_TYPE: &str = "application/proto";
-
-/// The largest request body: these calls ask little.
-const MAX_BODY: usize = 1 << 20;
 
 /// One unary call.
 pub(super) struct Unary {
     playbook: Playbook,
     call: UnaryCall,
     body: BytesMut,
+    most: usize,
     state: State,
 }
 
@@ -62,10 +60,10 @@ impl Unary {
         playbook: Playbook,
         call: UnaryCall,
         head: &RequestHead,
-        token: Option<&Secret>,
-        until: Instant,
+        options: &Options,
+        now: Instant,
     ) -> Result<Self, Refusal> {
-        admit(head, UNARY_TYPE, token)?;
+        admit(head, UNARY_TYPE, options.session.token.as_ref())?;
         match head.header("content-encoding") {
             None | Some("identity") => {}
             Some(_) => {
@@ -74,17 +72,18 @@ impl Unary {
                 return Err(Refusal::new(error.code().http_status(), error));
             }
         }
-        Ok(Self { playbook, call, body: BytesMut::new(), state: State::Body { until } })
+        let (most, until) = (options.unary_body, now + options.unary_within);
+        Ok(Self { playbook, call, body: BytesMut::new(), most, state: State::Body { until } })
     }
 
     pub(super) fn handle_body(&mut self, chunk: &[u8]) {
         if !matches!(self.state, State::Body { .. }) {
             return;
         }
-        if self.body.len() + chunk.len() > MAX_BODY {
+        if self.body.len() + chunk.len() > self.most {
             let error = EndError::new(
                 Code::ResourceExhausted,
-                format!("the request is larger than {MAX_BODY} bytes"),
+                format!("the request is larger than {} bytes", self.most),
             );
             self.state = State::Sending(Answer::error(&error).outputs());
             return;

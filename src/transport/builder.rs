@@ -19,9 +19,7 @@ use super::headers::{Headers, Identity};
 use super::pool::{Pool, PoolOptions};
 use super::proxy::Proxy;
 use super::tls::{self, Roots, Speaks, Tls};
-
-/// See [`ClientBuilder::unary_timeout`].
-const UNARY_TIMEOUT: Duration = Duration::from_secs(60);
+use super::unary::UnaryLimits;
 
 /// Makes a [`Client`]. Nothing is read or connected before [`ClientBuilder::build`], and no
 /// connection is made before the first call or [`Client::prewarm`].
@@ -43,7 +41,7 @@ pub struct ClientBuilder {
     pool: PoolOptions,
     run: run::Options,
     queue: QueueLimits,
-    unary_timeout: Option<Duration>,
+    unary: UnaryLimits,
     connector: Option<Arc<dyn Connector>>,
 }
 
@@ -168,7 +166,13 @@ impl ClientBuilder {
 
     /// How long a unary call may take, connecting and repeating included. 60 s (BEHAVIOUR 1.6).
     pub fn unary_timeout(mut self, limit: Duration) -> Self {
-        self.unary_timeout = Some(limit);
+        self.unary.timeout = limit;
+        self
+    }
+
+    /// Limits of unary calls: times, sizes, what is taken of a list of models.
+    pub fn unary_limits(mut self, limits: UnaryLimits) -> Self {
+        self.unary = limits;
         self
     }
 
@@ -219,9 +223,8 @@ impl ClientBuilder {
         } else {
             Pool::new(unary_at, connector, self.pool.clone())
         };
-        let unary_limit = self.unary_timeout.unwrap_or(UNARY_TIMEOUT);
         let shared =
-            Shared::new(pool, unary, headers, self.run, self.queue, unary_limit, &self.pool.http2);
+            Shared::new(pool, unary, headers, self.run, self.queue, self.unary, &self.pool.http2);
         Ok(Client::new(shared, access))
     }
 }

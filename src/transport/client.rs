@@ -32,6 +32,7 @@ use super::prewarm::Prewarm;
 use super::run::{
     BatchLimits, Beside, Handlers, Host, Keeper, Mailbox, Router, Run, Tap, Task, TaskLimits,
 };
+use super::unary::UnaryLimits;
 
 pub(super) const RUN: &str = "/agent.v1.AgentService/Run";
 
@@ -69,7 +70,7 @@ pub(super) struct Shared {
     headers: Headers,
     options: Options,
     limits: TaskLimits,
-    unary_limit: Duration,
+    unary_limits: UnaryLimits,
     retries: RetryBudget,
 }
 
@@ -80,7 +81,7 @@ impl Shared {
         headers: Headers,
         options: Options,
         queue: QueueLimits,
-        unary_limit: Duration,
+        unary_limits: UnaryLimits,
         http2: &Http2Config,
     ) -> Self {
         let window = usize::try_from(http2.stream_window).unwrap_or(usize::MAX);
@@ -91,7 +92,7 @@ impl Shared {
         let credit_due = (window / 8).max(1);
         let limits = TaskLimits { batch, credit_due };
         let retries = RetryBudget::default();
-        Self { runs, unary, headers, options, limits, unary_limit, retries }
+        Self { runs, unary, headers, options, limits, unary_limits, retries }
     }
 }
 
@@ -285,8 +286,13 @@ impl Client {
         self.shared.options.limits
     }
 
-    pub(super) fn unary_limit(&self) -> Duration {
-        self.shared.unary_limit
+    /// Bytes kept of an error answer's body.
+    pub(super) fn error_body(&self) -> usize {
+        self.shared.options.error_body
+    }
+
+    pub(crate) fn unary_limits(&self) -> &UnaryLimits {
+        &self.shared.unary_limits
     }
 
     pub(super) fn redactor(&self) -> Redactor {

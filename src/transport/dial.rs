@@ -44,7 +44,7 @@ pub trait Connector: Send + Sync + 'static {
     fn connect<'a>(&'a self, endpoint: &'a Endpoint) -> Connecting<'a>;
 }
 
-/// How long the parts of a connection attempt may take.
+/// How long the parts of a connection attempt may take, and how much is tried and read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DialLimits {
@@ -54,6 +54,13 @@ pub struct DialLimits {
     pub tls: Duration,
     /// A proxy's answer to CONNECT: it connects meanwhile. 10 s, twice what connecting takes here.
     pub proxy: Duration,
+    /// The head of that answer, in bytes. 16 KiB: a page of headers; a proxy's answer has a handful.
+    pub proxy_head: usize,
+    /// An address gets this long before the next one is tried beside it. 250 ms (RFC 8305 section 8).
+    pub next_address: Duration,
+    /// Addresses tried for one name. 16: more than any real service publishes, and the last one has
+    /// its turn before the 5 s for connecting are over.
+    pub addresses: usize,
 }
 
 impl Default for DialLimits {
@@ -62,16 +69,12 @@ impl Default for DialLimits {
             connect: Duration::from_secs(5),
             tls: Duration::from_secs(10),
             proxy: Duration::from_secs(10),
+            proxy_head: 16 << 10,
+            next_address: Duration::from_millis(250),
+            addresses: 16,
         }
     }
 }
-
-/// An address gets this long before the next one is tried beside it (RFC 8305 section 8).
-const NEXT_ADDRESS: Duration = Duration::from_millis(250);
-
-/// Addresses tried for one name: more than any real service publishes, and the last one has its turn
-/// before the 5 s for connecting are over.
-const MAX_ADDRESSES: usize = 16;
 
 /// The default connector.
 pub(crate) struct Dialer {
@@ -127,7 +130,7 @@ impl Dialer {
             let config = self.tls.proxy_config().await?;
             stream = Box::new(self.handshake(config, at, stream).await?);
         }
-        tunnel::open(&mut stream, proxy, endpoint, self.limits.proxy).await?;
+        tunnel::open(&mut stream, proxy, endpoint, &self.limits).await?;
         tracing::debug!(%proxy, "tunnel open");
         Ok(stream)
     }
@@ -161,7 +164,7 @@ impl Dialer {
         let attempt = async {
             let addresses = self.resolve(endpoint, loopback_only).await?;
             resolved = true;
-            let stream = connect_any(addresses, TcpStream::connect)
+            let stream = connect_any(addresses, self.limits.next_address, TcpStream::connect)
                 .await
                 .map_err(|error| connect_error(endpoint, &error))?;
             tracing::debug!(address = ?stream.peer_addr().ok(), "connected");
@@ -201,7 +204,7 @@ impl Dialer {
         })?;
         let allowed =
             |address: &SocketAddr| !loopback_only || address.ip().to_canonical().is_loopback();
-        let addresses = alternate(found.filter(allowed).take(MAX_ADDRESSES));
+        let addresses = alternate(found.filter(allowed).take(self.limits.addresses));
         if addresses.is_empty() {
             return Err(Error::network(
                 NetworkFault::Dns,
@@ -238,6 +241,7 @@ fn alternate(addresses: impl Iterator<Item = SocketAddr>) -> VecDeque<SocketAddr
 /// next is tried (FAULTS M59b). The first connection wins; the others end with the set.
 async fn connect_any<T, F>(
     mut addresses: VecDeque<SocketAddr>,
+    next: Duration,
     connect: impl Fn(SocketAddr) -> F,
 ) -> io::Result<T>
 where
@@ -254,7 +258,7 @@ where
             if addresses.is_empty() {
                 std::future::pending::<()>().await;
             } else {
-                sleep(NEXT_ADDRESS).await;
+                sleep(next).await;
             }
         };
         tokio::select! {
@@ -303,19 +307,20 @@ mod tests {
         assert_eq!(kind, Kind::Network(NetworkFault::Connect), "{text}");
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let listening = listener.local_addr().unwrap();
-        let stream =
-            connect_any(VecDeque::from([refused, listening]), TcpStream::connect).await.unwrap();
+        let (both, next) =
+            (VecDeque::from([refused, listening]), DialLimits::default().next_address);
+        let stream = connect_any(both, next, TcpStream::connect).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), listening);
     }
 
     /// FAULTS M59b, on a virtual clock: refused, black-holed and good addresses.
     #[tokio::test(start_paused = true)]
     async fn m59b_addresses_are_tried_in_turn_and_none_holds_the_others_up() {
-        let connect = async |plan: &'static str| {
+        let after = async |next, plan: &'static str| {
             let start = tokio::time::Instant::now();
             let ports = (0..plan.len()).map(|n| u16::try_from(n).unwrap());
             let addresses = ports.map(|n| SocketAddr::from(([127, 0, 0, 1], n))).collect();
-            let dialled = connect_any(addresses, |address| async move {
+            let dialled = connect_any(addresses, next, |address| async move {
                 match plan.as_bytes()[usize::from(address.port())] {
                     b'x' => Err(io::ErrorKind::ConnectionRefused.into()),
                     b'.' => std::future::pending().await,
@@ -328,6 +333,7 @@ mod tests {
             let port = timeout(DialLimits::default().connect, dialled).await;
             (port.map(|port| port.map_err(|error| error.kind())), start.elapsed().as_millis())
         };
+        let connect = |plan| after(DialLimits::default().next_address, plan);
         assert_eq!(connect("x1").await, (Ok(Ok(1)), 100), "refused: the next at once");
         assert_eq!(connect(".1").await, (Ok(Ok(1)), 350), "silent: the next after a moment");
         assert_eq!(connect("51").await, (Ok(Ok(1)), 350), "the faster one wins");
@@ -337,6 +343,19 @@ mod tests {
         assert_eq!(connect("xxx").await, (refused, 0));
         let (silent, took) = connect(".x.").await;
         assert!(silent.is_err() && took == 5_000, "{took}");
+        let sooner = after(Duration::from_millis(20), ".1").await;
+        assert_eq!(sooner, (Ok(Ok(1)), 120), "the moment can be set");
+    }
+
+    /// `localhost` is this machine by RFC 6761, whatever it resolves to.
+    #[tokio::test]
+    async fn how_many_addresses_are_tried_can_be_set() {
+        let mut dialer = dialer();
+        let endpoint = Endpoint::parse("https://localhost").unwrap();
+        assert!(!dialer.resolve(&endpoint, false).await.unwrap().is_empty());
+        dialer.limits.addresses = 0;
+        let error = dialer.resolve(&endpoint, false).await.unwrap_err();
+        assert!(error.message().contains("no address that may be used"), "{error}");
     }
 
     #[tokio::test]

@@ -9,7 +9,8 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 
 use crate::error::{Error, Result};
 
-/// Longest base URL that is looked at, in bytes: a DNS name has at most 253.
+/// Longest base URL that is looked at, in bytes: a DNS name has at most 253. No option: the
+/// caller gives it.
 const MAX_URL: usize = 1_024;
 
 /// The base URL of a service: scheme, host and port, nothing else.

@@ -26,7 +26,8 @@ impl Default for Identity {
 }
 
 /// Largest total of the headers that a caller adds, in bytes. 32 KiB: half of what servers of this
-/// kind take (FAULTS, promises: header list 64 KiB).
+/// kind take (FAULTS, promises: header list 64 KiB). No option, as the next two: the caller gives
+/// these, and no server would take more.
 const MAX_EXTRA: usize = 32 << 10;
 
 /// Largest token, in bytes: 16 KiB, several times the longest one seen.

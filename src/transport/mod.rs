@@ -33,6 +33,7 @@ pub use prewarm::Prewarm;
 pub use proxy::Proxy;
 pub use run::{Run, RunHandle};
 pub use tls::Roots;
+pub use unary::UnaryLimits;
 
 #[cfg(feature = "auth")]
 pub(crate) use self::{

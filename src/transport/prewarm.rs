@@ -52,7 +52,7 @@ impl Prewarm {
         if !conversation_id.is_empty() {
             check_id("conversation id", &conversation_id)?;
         }
-        let limit = self.client.unary_limit();
+        let limit = self.client.unary_limits().timeout;
         let announced = announce(&self.client, &model, &conversation_id);
         tokio::time::timeout(limit, announced).await.unwrap_or_else(|_| Err(late(limit)))
     }

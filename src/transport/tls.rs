@@ -29,7 +29,8 @@ pub enum Roots {
     OnlyAdded,
 }
 
-/// Largest PEM file of extra authorities, in bytes: 4 MiB, several times a full system bundle.
+/// Largest PEM file of extra authorities, in bytes: 4 MiB, several times a full system bundle. No
+/// option: it is this side's own file, and the limit only tells one that was named by mistake.
 pub(crate) const MAX_PEM: usize = 4 << 20;
 
 /// What is spoken on a connection, and offered in ALPN.

@@ -3,7 +3,8 @@
 use super::varint::take_varint;
 use super::{WireError, WireType};
 
-/// How deep messages and groups may nest, as in prost: a stack is never spent on input.
+/// How deep messages and groups may nest, as in prost: a stack is never spent on input. No option:
+/// prost has none, and both must refuse the same bytes.
 pub const MAX_DEPTH: u32 = 100;
 
 /// The value of one field, borrowed where it is bytes.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use agentwire::auth::{Account, FileStore, TokenSource, TokenStore, Tokens};
+use agentwire::auth::{Account, AuthLimits, FileStore, TokenSource, TokenStore, Tokens};
 use agentwire::error::Kind;
 use agentwire::secret::Secret;
 use tokio::net::TcpListener;
@@ -77,6 +77,45 @@ async fn c006_refreshes_that_fail_say_so_within_limits_and_without_the_token() {
         _ = &mut trapped => panic!("the token was sent elsewhere"),
         () = tokio::task::yield_now() => {}
     }
+}
+
+#[tokio::test]
+async fn how_long_answers_may_be_can_be_set() {
+    let refresh = Secret::from("refresh-token-of-this-test");
+    let reply = |status: u16, filler: usize| {
+        let filler = "x".repeat(filler);
+        format!(
+            "[sign_in.refresh]\nstatus = {{ status = {status}, headers = {{ content-type = \
+             \"application/json\", x-filler = \"{filler}\" }} }}\n\
+             bytes = {{ text = '{{\"accessToken\":\"a\",\"message\":\"said\",\"code\":\"internal\"}}' }}"
+        )
+    };
+    let ask = async |script: String, limits: AuthLimits| {
+        let server = serve(&script).await;
+        soon(auth_at(&server).limits(limits).build().unwrap().refresh(&refresh)).await
+    };
+    let with = |change: fn(&mut AuthLimits)| {
+        let mut limits = AuthLimits::default();
+        change(&mut limits);
+        limits
+    };
+    assert!(ask(reply(200, 0), AuthLimits::default()).await.is_ok());
+    let error = ask(reply(200, 0), with(|limits| limits.answer = 10)).await.unwrap_err();
+    assert_eq!(error.kind(), &Kind::LimitExceeded, "{error}");
+
+    assert!(ask(reply(200, 9_000), AuthLimits::default()).await.is_ok());
+    let error = ask(reply(200, 9_000), with(|limits| limits.head = 8 << 10)).await.unwrap_err();
+    assert!(error.message().contains("did not answer in HTTP/1.1"), "{error}");
+
+    let said = ask(reply(500, 0), AuthLimits::default()).await.unwrap_err();
+    assert!(said.message().ends_with("said"), "{said}");
+    let cut = ask(reply(500, 0), with(|limits| limits.error_body = 10)).await.unwrap_err();
+    assert!(!cut.message().contains("said") && cut.http_status() == Some(500), "{cut}");
+
+    let silent = "[sign_in.refresh]\nsilence = true".to_owned();
+    let late = with(|limits| limits.request = Duration::from_millis(50));
+    let error = ask(silent, late).await.unwrap_err();
+    assert!(error.message().contains("within 50ms"), "{error}");
 }
 
 #[tokio::test]

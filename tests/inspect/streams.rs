@@ -222,7 +222,7 @@ fn damage_inside_a_message_does_not_stop_the_stream() {
 
 #[test]
 fn limits_are_those_of_the_caller() {
-    let limits = Limits { message: 4, decompressed: 4, end_stream: 4 };
+    let limits = Limits { message: 4, decompressed: 4, end_stream: 4, ..Limits::DEFAULT };
     let stream = [envelope(0, &hex("0a02 6a00")), envelope(0, &hex("0a03 6a00 6a"))].concat();
     let (shown, error) = read_within(Side::Server, &stream, limits);
     assert_eq!(shown.len(), 1);

@@ -3,6 +3,7 @@
 use agentwire::error::Kind;
 use agentwire::models::{Catalog, DiscoveryOptions, Entry, Level, Source, save_cache};
 use agentwire::provider::{Provider, ProviderOptions};
+use agentwire::transport::{Client, UnaryLimits};
 
 use super::rig::{MODELS, cached, client, ids, key, options, provider, serve, soon, unix_ms};
 
@@ -61,6 +62,21 @@ async fn c030_what_was_listed_is_kept_for_the_next_start() {
     assert_eq!(ids(&account), ["composer-2.5", "default", "gpt-9"]);
     soon(second.dispose()).await;
     assert_eq!(server.shutdown().await.requests, 1, "the second start asks nobody");
+}
+
+/// The limits of the client hold for the whole way of a list, in both directions.
+#[tokio::test]
+async fn how_many_models_there_may_be_is_the_clients_to_say() {
+    let ids = (0..5_000).map(|n| format!("{{ id = \"m{n}\" }}")).collect::<Vec<_>>();
+    let server = serve(&format!("models = [{}]", ids.join(","))).await;
+    for (name, most, expected) in [("anna", None, 4_096), ("bert", Some(5_000), 5_000)] {
+        let mut limits = UnaryLimits::default();
+        limits.models.models = most.unwrap_or(limits.models.models);
+        let client = Client::builder().endpoint(server.url()).unary_limits(limits).build().unwrap();
+        let account = provider(None).sign_in(name, client);
+        soon(account.refresh()).await.unwrap();
+        assert_eq!(account.models().catalog().entries.len(), expected);
+    }
 }
 
 #[tokio::test]

@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use agentwire::connect::Code;
-use agentwire::proto::{self, agent_client_message as ask, conversation_action::Action};
+use agentwire::proto::{
+    self, agent_client_message as ask, agent_server_message, conversation_action::Action,
+    kv_server_message,
+};
 use agentwire::server::script::{Rule, Say, Step, When};
-use agentwire::server::{Output, Playbook, Script};
+use agentwire::server::session::Options as SessionOptions;
+use agentwire::server::{Exchange, Options, Output, Playbook, Script};
 use serde_json::json;
 
 use crate::client::{Client, run, run_action, tool};
@@ -16,6 +20,42 @@ fn ms(millis: u64) -> Duration {
 
 fn of(json: serde_json::Value) -> Client {
     Client::new(Script::from_json(&json!({"rules": [{"steps": json}]}).to_string()).unwrap())
+}
+
+#[test]
+fn how_much_of_a_history_is_fetched_can_be_set() {
+    for (blobs, bytes, asked, told) in [
+        (4_096, 64 << 20, 3, "3 earlier turns"),
+        (2, 64 << 20, 2, "2 earlier turns"),
+        (3, 0, 3, "3 of its blobs missing"),
+    ] {
+        let mut client = Client::new(Script::assistant());
+        let session =
+            SessionOptions { history_blobs: blobs, history_bytes: bytes, ..Default::default() };
+        let playbook = Playbook::new(Script::assistant()).unwrap();
+        client.exchange = Exchange::new(playbook, Options { session, ..Options::default() });
+        let turns = (0..3).map(|n| {
+            client
+                .blob(&format!(r#"{{"role":"user","content":[{{"type":"text","text":"q{n}"}}]}}"#))
+        });
+        let root_prompt_messages_json = turns.collect();
+        client.open();
+        client.send(run(
+            "hi",
+            proto::ConversationStateStructure { root_prompt_messages_json, ..Default::default() },
+        ));
+        client.play();
+        let is_question = |message: &agent_server_message::Message| match message {
+            agent_server_message::Message::KvServerMessage(kv) => {
+                matches!(kv.message, Some(kv_server_message::Message::GetBlobArgs(_)))
+            }
+            _ => false,
+        };
+        let questions = client.seen.messages.iter().filter(|message| is_question(message));
+        assert_eq!(questions.count(), asked);
+        let text = client.seen.text();
+        assert!(text.contains(told), "{told:?} is not in {text:?}");
+    }
 }
 
 #[test]
@@ -166,7 +206,7 @@ fn several_calls_run_at_once_and_their_results_are_told() {
         .messages
         .iter()
         .filter_map(|message| match message {
-            proto::agent_server_message::Message::ExecServerMessage(exec) => Some(exec.clone()),
+            agent_server_message::Message::ExecServerMessage(exec) => Some(exec.clone()),
             _ => None,
         })
         .collect();

@@ -1,6 +1,7 @@
 //! The session as the oracle: what clients do right and wrong, in every order.
 
 use agentwire::Secret;
+use agentwire::connect::Limits;
 use agentwire::proto::{self, agent_client_message as ask, exec_client_message as result};
 use agentwire::server::session::{Open, Options, Question, answer_field};
 use agentwire::server::{Event, Output, Session, Violation};
@@ -23,12 +24,29 @@ struct Pair {
 
 impl Pair {
     fn new() -> Self {
+        Self::with(Options::default())
+    }
+
+    fn with(options: Options) -> Self {
         let now = now();
-        let mut pair = Self { session: Session::new(Options::default(), now), now };
+        let mut pair = Self { session: Session::new(options, now), now };
         pair.session.handle_head(&head(), now);
         pair.tell(run("hi", Default::default()));
         assert!(matches!(pair.session.poll_event(), Some(Event::Run { .. })));
         pair
+    }
+
+    /// Whether an end with these words is among what is to be sent.
+    fn ended_with(&mut self, words: &str) -> bool {
+        let mut sent = Vec::new();
+        loop {
+            match self.session.poll_output() {
+                Output::Wait(_) => break,
+                Output::Send(bytes) => sent.extend_from_slice(&bytes),
+                _ => {}
+            }
+        }
+        String::from_utf8_lossy(&sent).contains(words)
     }
 
     fn tell(&mut self, message: ask::Message) {
@@ -107,6 +125,35 @@ fn one_answer_and_one_close() {
         names,
         [format!("ExecHeartbeat({id})"), format!("ExecResult({id})"), format!("ExecClosed({id})")]
     );
+}
+
+#[test]
+fn violations_and_events_that_are_kept_can_be_set() {
+    let mut pair = Pair::with(Options { violations: 2, events: 5, ..Options::default() });
+    for _ in 0..3 {
+        pair.close(9);
+    }
+    assert_eq!((pair.session.violations().len(), pair.session.violation_count()), (2, 3));
+    assert!(!pair.ended_with("too many messages wait"));
+    for _ in 0..3 {
+        pair.close(9);
+    }
+    assert_eq!(std::iter::from_fn(|| pair.session.poll_event()).count(), 5);
+    assert!(pair.ended_with("too many messages wait"));
+}
+
+/// FAULTS M37, from this side.
+#[test]
+fn what_a_message_may_become_can_be_set() {
+    for (decoded, passes) in [(64 << 20, true), (100_000, false)] {
+        let limits = Limits { decoded, ..Limits::default() };
+        let mut pair = Pair::with(Options { limits, ..Options::default() });
+        let id = pair.ask(11);
+        let text = mcp_text("x".repeat(100_000));
+        pair.result(id, "e", result::Message::McpResult(Box::new(text)));
+        assert_eq!(pair.session.violations().is_empty(), passes);
+        assert_eq!(pair.ended_with("the limit is 100000"), !passes);
+    }
 }
 
 #[test]

@@ -96,6 +96,19 @@ fn a_token_is_good_until_its_end_and_nobody_elses_is() {
 }
 
 #[test]
+fn how_many_are_remembered_can_be_set() {
+    for (remembered, first) in [(1_024, true), (2, true), (1, false), (0, false)] {
+        let rules = format!("{{\"require\": true, \"remembered\": {remembered}}}");
+        let desk = Desk::new(&rules);
+        let tokens =
+            ["a", "b"].map(|id| pair(desk.get("/auth/poll", &format!("uuid={id}&verifier=v"))));
+        assert_eq!(desk.serves(&tokens[0][0], 0), first, "{remembered}");
+        assert!(desk.serves(&tokens[1][0], 0), "{remembered}: the last one always");
+        assert_eq!(desk.refresh(&tokens[0][1]).0, if first { 200 } else { 401 }, "{remembered}");
+    }
+}
+
+#[test]
 fn a_refresh_token_is_used_up_unless_the_script_keeps_it() {
     for rotate in [true, false] {
         let desk = Desk::new(&format!("{{\"require\": true, \"uses\": 2, \"rotate\": {rotate}}}"));

@@ -289,6 +289,115 @@ async fn a_client_that_goes_away_ends_its_run_and_is_written_down() {
     assert_eq!((report.unanswered, report.violation_count), (1, 0));
 }
 
+/// A second run request on one stream, and another: both are breaches.
+#[tokio::test]
+async fn how_many_breaches_a_report_names_can_be_set() {
+    for (most, named) in [(1_024, 2), (1, 1)] {
+        let builder = Server::builder().cleartext().max_reported(most);
+        let server = builder.script(Script::of([Step::Silence])).bind().await.unwrap();
+        let connection = cleartext(&server).await;
+        let mut stream = open(&connection, "hi");
+        for _ in 0..2 {
+            stream.send.push(envelope(run("again", Default::default()))).unwrap();
+        }
+        stream.send.finish().await.unwrap();
+        soon(stream.body.head()).await.unwrap();
+        let report = soon(async {
+            loop {
+                let report = server.report();
+                if report.requests > 0 {
+                    return report;
+                }
+                // Whoever asks and is gone: the run ends, and is written down.
+                stream.send.reset(8);
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert_eq!((report.violation_count, report.violations.len()), (2, named));
+    }
+}
+
+/// What a stranger sends and how long, over HTTP/1.1.
+#[tokio::test]
+async fn a_unary_call_has_limits_of_its_own() {
+    let answer = async |server: &Server, length: usize, body: &[u8]| {
+        let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
+        let head = format!(
+            "POST /agent.v1.AgentService/GetUsableModels HTTP/1.1\r\nhost: x\r\n\
+             content-type: application/proto\r\ncontent-length: {length}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(body).await.unwrap();
+        let mut answer = Vec::new();
+        // The server may hang up on a body that is on its way.
+        let _ = soon(stream.read_to_end(&mut answer)).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    let server = Server::builder().cleartext().max_unary_body(10).bind().await.unwrap();
+    let got = answer(&server, 11, &[0; 11]).await;
+    assert!(got.contains("larger than 10 bytes"), "{got}");
+
+    let mut http2 = Http2Config::server();
+    http2.max_header_list = 8 << 10;
+    for (server, fits) in [(Server::builder(), true), (Server::builder().http2(http2), false)] {
+        let server = server.cleartext().bind().await.unwrap();
+        let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
+        let head = format!("GET /x HTTP/1.1\r\nhost: x\r\nx-a: {}\r\n\r\n", "a".repeat(16 << 10));
+        // Whoever has read enough hangs up.
+        let _ = stream.write_all(head.as_bytes()).await;
+        let mut answer = Vec::new();
+        let _ = soon(stream.read_to_end(&mut answer)).await;
+        let answer = String::from_utf8_lossy(&answer);
+        assert_eq!(answer.starts_with("HTTP/1.1 404"), fits, "{answer}");
+    }
+
+    // Both are far below their defaults, and those above what `soon` waits.
+    let short = Duration::from_millis(50);
+    let server = Server::builder().cleartext().unary_timeout(short).bind().await.unwrap();
+    let got = answer(&server, 5, b"").await;
+    assert!(got.contains("did not arrive"), "{got}");
+    let server = Server::builder().cleartext().http1_timeout(short).bind().await.unwrap();
+    let got = answer(&server, 5, b"").await;
+    assert_eq!(got, "", "hung up without a word");
+}
+
+/// Only lower bounds are looked at: they hold on a busy machine, too.
+#[tokio::test]
+async fn how_long_a_server_listens_after_its_last_word_and_waits_at_its_end_can_be_set() {
+    let longer = Duration::from_millis(1_600);
+    let lingering = async {
+        let server =
+            Server::builder().cleartext().linger(longer).script(says("a")).bind().await.unwrap();
+        let connection = cleartext(&server).await;
+        let mut stream = open(&connection, "hi");
+        let start = tokio::time::Instant::now();
+        soon(stream.body.head()).await.unwrap();
+        soon(async {
+            while server.report().requests == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+        drop(stream);
+        start.elapsed()
+    };
+    let waiting = async {
+        let builder = Server::builder().cleartext().shutdown_grace(longer);
+        let server = builder.script(Script::of([Step::Silence])).bind().await.unwrap();
+        let connection = cleartext(&server).await;
+        let mut stream = open(&connection, "hi");
+        soon(stream.body.head()).await.unwrap();
+        let start = tokio::time::Instant::now();
+        soon(server.shutdown()).await;
+        start.elapsed()
+    };
+    let (lingered, waited) = tokio::join!(lingering, waiting);
+    let bound = Duration::from_millis(1_500);
+    assert!(lingered > bound, "{lingered:?}");
+    assert!(waited > bound, "{waited:?}");
+}
+
 #[tokio::test]
 async fn dropping_the_server_ends_everything() {
     let server =

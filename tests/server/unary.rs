@@ -2,7 +2,7 @@
 
 use agentwire::proto;
 use agentwire::server::script::{ErrorStep, Model, Status, Unary, UnaryReply};
-use agentwire::server::{Exchange, Output, Playbook, RequestHead, Script};
+use agentwire::server::{Exchange, Options, Output, Playbook, RequestHead, Script};
 use prost::Message as _;
 use std::time::{Duration, Instant};
 
@@ -53,6 +53,35 @@ fn post(name: &str) -> RequestHead {
         format!("/agent.v1.AgentService/{name}"),
         [("content-type", "application/proto")],
     )
+}
+
+#[test]
+fn size_and_time_of_a_request_can_be_set() {
+    #[allow(clippy::disallowed_methods, reason = "virtual time starts here")]
+    let start = Instant::now();
+    let options =
+        Options { unary_body: 10, unary_within: Duration::from_secs(2), ..Options::default() };
+    let told = |body: &[u8], later: Duration| {
+        let playbook = Playbook::new(Script::default()).unwrap();
+        let mut exchange = Exchange::new(playbook, options.clone());
+        exchange.handle_head(&post("GetUsableModels"), start);
+        exchange.handle_body(body, start);
+        let now = start + later;
+        let mut text = String::new();
+        loop {
+            match exchange.poll_output(now) {
+                Output::Wait(until) => return (text, until),
+                Output::Send(bytes) => text.push_str(&String::from_utf8_lossy(&bytes)),
+                _ => {}
+            }
+        }
+    };
+    let two = Duration::from_secs(2);
+    assert_eq!(told(&[0; 10], Duration::ZERO), (String::new(), Some(start + two)));
+    let (text, _) = told(&[0; 11], Duration::ZERO);
+    assert!(text.contains("larger than 10 bytes"), "{text}");
+    let (text, _) = told(&[0; 10], two);
+    assert!(text.contains("did not arrive"), "{text}");
 }
 
 #[test]

@@ -4,7 +4,10 @@ use agentwire::connect::put_envelope;
 use agentwire::context::ToolResult;
 use agentwire::error::{Kind, NetworkFault};
 use agentwire::proto::agent_server_message::Message as Server;
-use agentwire::proto::{GetBlobArgs, InteractionUpdate, SetBlobArgs, kv_server_message};
+use agentwire::proto::{
+    ExecServerMessage, GetBlobArgs, InteractionUpdate, SetBlobArgs, WriteArgs, exec_server_message,
+    kv_server_message,
+};
 use agentwire::run::{Event, Polled};
 
 use crate::rig::*;
@@ -48,6 +51,30 @@ fn m09_the_limit_passes_and_one_byte_more_does_not() {
         rig.body(fits.clone());
         assert_eq!(rig.ended().is_none(), passes, "{limit}");
         assert_eq!(rig.texts().len(), if passes { 1_000 } else { 0 });
+    }
+}
+
+/// What a message may become in memory is a limit of the run, too.
+#[test]
+fn m37_a_message_that_would_take_too_much_memory_ends_the_run() {
+    let args = WriteArgs { file_text: "x".repeat(100_000), ..WriteArgs::default() };
+    let exec = ExecServerMessage {
+        id: 1,
+        message: Some(exec_server_message::Message::WriteArgs(Box::new(args))),
+        ..ExecServerMessage::default()
+    };
+    let write = envelope(Server::ExecServerMessage(Box::new(exec)));
+    for (decoded, passes) in [(64 << 20, true), (100_000, false)] {
+        let mut options = agentwire::run::Options::default();
+        options.limits.decoded = decoded;
+        let mut rig = Rig::with(options);
+        rig.body(write.clone());
+        assert_eq!(rig.ended().is_none(), passes, "{decoded}");
+        if !passes {
+            let error = rig.error();
+            assert_eq!(*error.kind(), Kind::LimitExceeded);
+            assert!(error.message().contains("the limit is 100000"), "{error}");
+        }
     }
 }
 

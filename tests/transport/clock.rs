@@ -17,9 +17,7 @@ use agentwire::proto::{
 };
 use agentwire::rpc::http2::{Http2Config, ServerConnection};
 use agentwire::run::Event;
-use agentwire::transport::{
-    BoxIo, Client, Connecting, Connector, Endpoint, QueueLimits, Run,
-};
+use agentwire::transport::{BoxIo, Client, Connecting, Connector, Endpoint, QueueLimits, Run};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 

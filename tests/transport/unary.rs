@@ -13,7 +13,7 @@ use agentwire::proto::{
 use agentwire::run::Options;
 use agentwire::server::Script;
 use agentwire::server::serve::Server;
-use agentwire::transport::Client;
+use agentwire::transport::{Client, UnaryLimits};
 use prost::Message;
 
 use super::peer::{Call, Peer};
@@ -67,6 +67,74 @@ async fn an_answer_has_a_limit() {
             Ok(_) => assert!(fits),
             Err(error) => assert!(!fits && *error.kind() == Kind::LimitExceeded, "{error}"),
         }
+    }
+}
+
+#[tokio::test]
+async fn how_long_small_answers_are_and_how_many_models_are_taken_can_be_set() {
+    let name = NameAgentResponse { name: "n".repeat(100) }.encode_to_vec();
+    let length = name.len();
+    let peer = Peer::cleartext(move |call| {
+        let named = call.head.uri.path().ends_with("NameAgent");
+        let models = GetUsableModelsResponse { models: vec![model("a"), model("b"), model("c")] };
+        answer(call, 200, PROTO, if named { name.clone() } else { models.encode_to_vec() })
+    })
+    .await;
+    for (fits, models) in [(true, 3), (false, 2)] {
+        let mut limits = UnaryLimits::default();
+        limits.answer = if fits { length } else { length - 1 };
+        limits.models.models = models;
+        let client = Client::builder().endpoint(peer.url()).unary_limits(limits).build().unwrap();
+        match client.name_agent("x").await {
+            Ok(_) => assert!(fits),
+            Err(error) => assert!(!fits && *error.kind() == Kind::LimitExceeded, "{error}"),
+        }
+        let listing = client.usable_models().await.unwrap();
+        assert_eq!((listing.entries.len(), listing.dropped.beyond_limit), (models, 3 - models));
+    }
+}
+
+#[tokio::test]
+async fn how_much_is_sent_to_be_named_and_how_often_is_tried_can_be_set() {
+    let (asked, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let peer = Peer::cleartext(move |mut call| {
+        let asked = asked.clone();
+        async move {
+            let mut body = Vec::new();
+            while let Some(Ok(bytes)) = call.body.next().await {
+                body.extend_from_slice(&bytes);
+            }
+            asked.send(body).unwrap();
+            answer(call, 503, &[("retry-after", "0")], Vec::new()).await;
+        }
+    })
+    .await;
+    let mut limits = UnaryLimits::default();
+    (limits.named_text, limits.retries) = (3, 4);
+    let client = Client::builder().endpoint(peer.url()).unary_limits(limits).build().unwrap();
+    assert!(client.name_agent("aa\u{e9}bb").await.is_err());
+    let named = NameAgentRequest::decode(&*seen.recv().await.unwrap()).unwrap();
+    assert_eq!(named.user_message, "aa", "no half of a character");
+    assert!(client.usable_models().await.is_err());
+    for attempt in 0..5 {
+        assert!(seen.try_recv().is_ok(), "{attempt}");
+    }
+    assert!(seen.try_recv().is_err());
+}
+
+/// How much of an error's body is read is an option, beyond the default too.
+#[tokio::test]
+async fn the_body_of_an_error_has_a_limit() {
+    const SIZE: usize = 100_000;
+    let body =
+        format!("{{\"code\":\"not_found\",\"{}\":1,\"message\":\"gone\"}}", "x".repeat(SIZE));
+    let peer = Peer::cleartext(move |call| answer(call, 404, &[], body.clone().into_bytes())).await;
+    for (limit, whole) in [(2 * SIZE, true), (SIZE, false)] {
+        let mut options = Options::default();
+        options.error_body = limit;
+        let builder = Client::builder().endpoint(peer.url()).run_options(options);
+        let error = builder.build().unwrap().usable_models().await.unwrap_err();
+        assert_eq!(error.message() == "gone", whole, "{limit}: {error}");
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
-use crate::ctx::{Ctx, GRACE, Level};
+use crate::ctx::{Ctx, Level};
 use crate::definition::Workflow;
 use crate::error::{Error, Result};
 use crate::failure::{Code, Failure};
@@ -118,7 +118,7 @@ async fn run_child(
         body = workflow.start(child, inputs) => body,
         () = async {
             ctx.token.cancelled().await;
-            ctx.pass.engine.parts.clock.sleep(GRACE).await;
+            ctx.pass.engine.parts.clock.sleep(ctx.pass.engine.parts.grace).await;
         } => Err(ctx.why()),
     };
     // What the parent must stop for is passed up as it is.

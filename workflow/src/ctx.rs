@@ -17,9 +17,6 @@ use crate::record::{Millis, Record};
 use crate::run::{Entry, Exit, Run, Slot, StepState};
 use crate::store::{Lease, Mode, Put};
 
-/// How long something that was called off may take to end before it is left to itself.
-pub(crate) const GRACE: Duration = Duration::from_secs(5);
-
 /// One pass over a root and its children.
 pub(crate) struct Pass {
     pub(crate) engine: Engine,

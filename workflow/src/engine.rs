@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Entropy, System};
-use crate::ctx::{Ctx, GRACE, Level, McpCounts, Pass};
+use crate::ctx::{Ctx, Level, McpCounts, Pass};
 use crate::definition::Workflow;
 use crate::error::{Error, Result, StoreError};
 use crate::event::{Event, Observer};
@@ -24,6 +24,9 @@ use crate::store::{LEASE_MS, Lease, NewRoot, Store, StoreResult, current_owner};
 pub const CONCURRENCY: usize = 4;
 /// How deep workflows may be nested, the root included.
 pub const MAX_DEPTH: u32 = 4;
+/// How long something that was called off may take to end before it is left to itself, unless the
+/// engine says otherwise. 5 s: what a stage needs to tell its provider and to keep its session.
+pub const GRACE: Duration = Duration::from_secs(5);
 /// The input that sets the concurrency of a run.
 const CONCURRENCY_INPUT: &str = "max_concurrency";
 
@@ -182,6 +185,7 @@ pub(crate) struct Parts {
     pub(crate) policy: Policy,
     pub(crate) concurrency: usize,
     pub(crate) max_depth: u32,
+    pub(crate) grace: Duration,
     pub(crate) auto: AutoResume,
 }
 
@@ -252,6 +256,14 @@ impl EngineBuilder {
         self
     }
 
+    /// How long something that was called off (a stage, a tool, a child) may take to end before it is
+    /// left to itself; otherwise [`GRACE`]. The body of a run gets twice as long.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.0.grace = grace;
+        self
+    }
+
     /// When a blocked run goes on by itself.
     #[must_use]
     pub fn auto_resume(mut self, auto: AutoResume) -> Self {
@@ -280,6 +292,7 @@ impl Engine {
             policy: Policy::default(),
             concurrency: CONCURRENCY,
             max_depth: MAX_DEPTH,
+            grace: GRACE,
             auto: AutoResume::default(),
         })
     }
@@ -600,7 +613,7 @@ impl Engine {
                 result = &mut body => return result,
                 () = stopped(control), if stopping.is_none() => {
                     ctx.level.token.cancel();
-                    stopping = Some(clock.sleep(GRACE * 2));
+                    stopping = Some(clock.sleep(self.parts.grace.saturating_mul(2)));
                 }
                 () = grace(&mut stopping) => return Err(ctx.why()),
                 () = &mut renewal => {
@@ -609,7 +622,7 @@ impl Engine {
                     if let Err(error @ StoreError::Fenced(_)) = self.renew(lease).await {
                         let _first = ctx.pass.lost.set(error);
                         ctx.level.token.cancel();
-                        stopping.get_or_insert_with(|| clock.sleep(GRACE * 2));
+                        stopping.get_or_insert_with(|| clock.sleep(self.parts.grace.saturating_mul(2)));
                     }
                 }
             }

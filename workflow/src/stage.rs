@@ -6,7 +6,7 @@ use agentwire_agent::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::ctx::{Ctx, GRACE};
+use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::failure::{Code, Disposition, Failure};
@@ -283,7 +283,7 @@ async fn talk(
         // A runner that does not heed the call to stop is left to itself after a while.
         () = async {
             ctx.token.cancelled().await;
-            ctx.pass.engine.parts.clock.sleep(GRACE).await;
+            ctx.pass.engine.parts.clock.sleep(ctx.pass.engine.parts.grace).await;
         } => None,
     };
     if let Some(error) = unrecorded {

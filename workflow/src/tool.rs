@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::ctx::{Ctx, GRACE};
+use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::failure::millis;
@@ -149,7 +149,7 @@ where
             result = effect(attempt) => result,
             () = async {
                 ctx.token.cancelled().await;
-                ctx.pass.engine.parts.clock.sleep(GRACE).await;
+                ctx.pass.engine.parts.clock.sleep(ctx.pass.engine.parts.grace).await;
             } => return Err(ctx.why()),
         };
         let message = match result {

@@ -221,21 +221,31 @@ async fn a_kill_that_meets_a_finished_effect_lets_it_be_recorded() {
 
 #[tokio::test(start_paused = true)]
 async fn a_tool_that_hangs_does_not_hold_a_kill() {
-    let (store, fake) = (memory(), Fake::echo());
-    let engine = engine_over(store, &fake).build();
-    let control = Control::new();
-    let killer = control.clone();
-    let workflow = flow(move |ctx| {
-        killer.kill("enough");
-        async move {
-            let hung = ctx.tool("hung", ()).run(|_| std::future::pending::<Result<(), String>>());
-            hung.await?;
-            Ok(Value::Null)
+    for seconds in [None, Some(1), Some(30)] {
+        let mut engine = engine_over(memory(), &Fake::echo());
+        if let Some(seconds) = seconds {
+            engine = engine.grace(Duration::from_secs(seconds));
         }
-    });
-    let done = engine.run(&workflow, &none(), &control).await.unwrap();
-    assert_eq!(done.status, Status::Cancelled);
-    assert_eq!(done.failure.unwrap().message, "enough");
+        let control = Control::new();
+        let killer = control.clone();
+        let workflow = flow(move |ctx| {
+            let killer = killer.clone();
+            async move {
+                let hung = ctx.tool("hung", ()).run(move |_| {
+                    killer.kill("enough");
+                    std::future::pending::<Result<(), String>>()
+                });
+                hung.await?;
+                Ok(Value::Null)
+            }
+        });
+        let begun = tokio::time::Instant::now();
+        let done = engine.build().run(&workflow, &none(), &control).await.unwrap();
+        assert_eq!(done.status, Status::Cancelled);
+        assert_eq!(done.failure.unwrap().message, "enough");
+        // It had its time, and no more than that.
+        assert_eq!(begun.elapsed().as_secs(), seconds.unwrap_or(5));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -102,7 +102,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) preview: Option<&'a str>,
 }
 
-/// How much of what would be written is shown, in bytes: a few screens.
+/// How much of what would be written is shown, in bytes: a few screens. No option: it is for a person
+/// to read.
 const PREVIEW: usize = 8 << 10;
 
 /// Who is asked, and what they allowed for the run.

@@ -11,7 +11,7 @@ pub(crate) struct Change {
     pub(crate) to: String,
 }
 
-/// How many places are named when a text is found more than once.
+/// How many places are named when a text is found more than once: enough to choose by.
 const NAMED: usize = 5;
 
 /// Finds where each of `edits` (old text, new text) applies in `text`, in the order of the file.

@@ -16,23 +16,17 @@ use crate::job::Stop;
 use crate::root::{Kind, Place, Root, relative};
 use crate::walk::{Budget, Verdict, files};
 
-/// The longest line the searcher holds, and in multi-line mode the longest file.
-const HEAP: usize = 16 << 20;
-/// A file with a zero byte before this is binary; in a later place it only ends the search.
+/// A file with a zero byte before this is binary; in a later place it only ends the search. No option:
+/// the rule of grep and git.
 const SNIFF: u64 = 8 << 10;
 
-/// The longest pattern or glob, in bytes: longer than any that somebody writes.
-const PATTERN: usize = 4 << 10;
-/// What a compiled pattern may take, in bytes, and the same again for its cache: `a{1000}{1000}` is
-/// short and would take a gigabyte.
-const COMPILED: usize = 8 << 20;
-
 /// Refuses a pattern that is long enough to be work by itself.
-pub(crate) fn short(pattern: &str) -> Result<(), Fault> {
-    if pattern.len() <= PATTERN {
+pub(crate) fn short(pattern: &str, limits: &Limits) -> Result<(), Fault> {
+    let most = limits.pattern_bytes;
+    if pattern.len() <= most {
         return Ok(());
     }
-    Err(Fault::Invalid(format!("a pattern may have at most {PATTERN} bytes")))
+    Err(Fault::Invalid(format!("a pattern may have at most {most} bytes")))
 }
 
 /// What to search for, and where.
@@ -135,10 +129,10 @@ pub(crate) fn search(
     limits: &Limits,
     stop: &Stop,
 ) -> Result<Found, Fault> {
-    short(&query.pattern)?;
-    query.glob.iter().chain(&query.kind).try_for_each(|glob| short(glob))?;
+    short(&query.pattern, limits)?;
+    query.glob.iter().chain(&query.kind).try_for_each(|glob| short(glob, limits))?;
     let filter = Filter::new(query)?;
-    let matcher = matcher(query)?;
+    let matcher = matcher(query, limits.pattern_memory)?;
     let (paths, complete) = match place.kind {
         Kind::File => (vec![place.names.clone()], true),
         Kind::Folder => {
@@ -162,7 +156,7 @@ pub(crate) fn search(
     let (room_lines, room_bytes) = (query.keep_lines, limits.answer_bytes);
     let most = query.max_matches.unwrap_or(u64::MAX).min(limits.grep_matches);
     let mut search = Search { query, limits, stop, found, room_lines, room_bytes, most };
-    let mut searcher = searcher(query);
+    let mut searcher = searcher(query, limits.search_bytes);
     for names in paths {
         if stop.is_set() || search.found.matched >= most {
             search.found.stopped = true;
@@ -207,10 +201,10 @@ fn order(
     paths
 }
 
-fn matcher(query: &Query) -> Result<RegexMatcher, Fault> {
+fn matcher(query: &Query, memory: usize) -> Result<RegexMatcher, Fault> {
     let mut builder = RegexMatcherBuilder::new();
     builder.case_insensitive(query.ignore_case).fixed_strings(query.literal).multi_line(true);
-    builder.size_limit(COMPILED).dfa_size_limit(COMPILED);
+    builder.size_limit(memory).dfa_size_limit(memory);
     if query.multiline {
         builder.dot_matches_new_line(true);
     } else {
@@ -221,7 +215,7 @@ fn matcher(query: &Query) -> Result<RegexMatcher, Fault> {
     })
 }
 
-fn searcher(query: &Query) -> Searcher {
+fn searcher(query: &Query, memory: usize) -> Searcher {
     // It must be that of the matcher.
     let end = if query.multiline { LineTerminator::byte(b'\n') } else { LineTerminator::crlf() };
     SearcherBuilder::new()
@@ -231,7 +225,7 @@ fn searcher(query: &Query) -> Searcher {
         .before_context(query.before)
         .after_context(query.after)
         .binary_detection(BinaryDetection::quit(0))
-        .heap_limit(Some(HEAP))
+        .heap_limit(Some(memory))
         .build()
 }
 

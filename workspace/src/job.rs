@@ -13,7 +13,7 @@ const TIME_UP: u8 = 1;
 const DROPPED: u8 = 2;
 
 /// How long work may take to notice that its time is up before it is left behind: longer than any
-/// single read from a disk that answers at all.
+/// single read from a disk that answers at all. No option: it is on top of the time that is one.
 const NOTICE: Duration = Duration::from_secs(2);
 
 /// Tells work to stop. The work looks at it often enough to stop within milliseconds.

@@ -10,7 +10,8 @@ use crate::fault::Fault;
 use crate::root::{Kind, Root};
 use crate::walk::{Budget, Entry, Rules, list};
 
-/// Different endings that are counted for one folder; the others are one sum.
+/// Different endings that are counted for one folder; the others are one sum. No option: the answer
+/// has a limit of its own.
 const ENDINGS: usize = 64;
 const OTHER_ENDINGS: &str = "(other)";
 

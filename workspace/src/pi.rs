@@ -18,7 +18,8 @@ use crate::grep::{Found, Query};
 use crate::read::{Body, Keep, Lines};
 use crate::tools::Asker;
 
-/// Entries and matches when the service names no limit.
+/// Entries and matches when the service names no limit. No option: the form of the service has these
+/// defaults, and [`Limits`](crate::Limits) bounds what it names.
 const FIND: usize = 1_000;
 const LS: usize = 500;
 const GREP: usize = 100;

@@ -13,7 +13,8 @@ use crate::root::Stamp;
 /// A file with a zero byte in its first bytes is binary: the rule of grep and git.
 const SNIFF: usize = 8 << 10;
 const BLOCK: usize = 64 << 10;
-/// How often a file that changes meanwhile is read before that is the answer.
+/// How often a file that changes meanwhile is read before that is the answer. No option: the time of
+/// the work bounds it, too.
 const ATTEMPTS: usize = 3;
 
 /// An open file.

@@ -16,10 +16,10 @@ use cap_std::fs::{Dir, File, FileType, Metadata, OpenOptions};
 
 use crate::fault::Fault;
 
-/// How many links one path may lead over; what Linux allows.
+/// How many links one path may lead over; what Linux allows. No option: the system has none.
 const LINKS: usize = 40;
 /// How many names one path may have: each is an open folder while a path is looked up, and several
-/// are looked up at once.
+/// are looked up at once. No option: no tree that people made is as deep.
 const NAMES: usize = 128;
 
 /// The folder that a workspace is about.

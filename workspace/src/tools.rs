@@ -17,9 +17,6 @@ use crate::walk::{Budget, Verdict};
 use crate::write::{Deleted, Expect};
 use crate::{Access, Shared, Workspace, diff, edit, ls, walk, write};
 
-/// Globs that one listing leaves out; a service has no use for more.
-const GLOBS: usize = 256;
-
 /// Who asks: the exec, and the name of its case.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asker<'a> {
@@ -129,10 +126,11 @@ impl Workspace {
         room: usize,
         time: Option<Duration>,
     ) -> Result<(LsDirectoryTreeNode, bool), Fault> {
-        if globs.len() > GLOBS {
-            return Err(Fault::Invalid(format!("more than {GLOBS} globs to ignore")));
+        let limits = &self.shared.limits;
+        if globs.len() > limits.globs {
+            return Err(Fault::Invalid(format!("more than {} globs to ignore", limits.globs)));
         }
-        globs.iter().try_for_each(|glob| grep::short(glob))?;
+        globs.iter().try_for_each(|glob| grep::short(glob, limits))?;
         let place = self.admit(asker, path, |path| format!("list the folder `{path}`")).await?;
         must_be_folder(&place)?;
         let shared = Arc::clone(&self.shared);
@@ -196,7 +194,7 @@ impl Workspace {
         path: &str,
         glob: &str,
     ) -> Result<Names, Fault> {
-        grep::short(glob)?;
+        grep::short(glob, &self.shared.limits)?;
         let by_path = glob.contains('/');
         let matcher = globset::GlobBuilder::new(glob.trim_start_matches('/'))
             .literal_separator(true)

@@ -18,7 +18,8 @@ use crate::root::{Kind, Root, open_file};
 /// Files with ignore rules, the stronger one last.
 const RULES: [&str; 2] = [".gitignore", ".ignore"];
 /// How much of such a file is read: many times what projects have, and a third of a second of work
-/// if all of it is costly patterns.
+/// if all of it is costly patterns. No option: rules beyond it are not read, which shows more and
+/// never less.
 const RULES_BYTES: u64 = 32 << 10;
 /// Always left out: what git keeps for itself.
 const GIT: &str = ".git";

@@ -18,7 +18,8 @@ use crate::record::Record;
 
 /// Version of the format, in every line.
 const VERSION: u64 = 1;
-/// Longest log that is read. 256 MiB: thousands of turns with images.
+/// Longest log that is read. 256 MiB: thousands of turns with images. No option: a process that set it
+/// lower could not open what another wrote.
 const LONGEST: u64 = 256 << 20;
 
 /// The first line of a log.

@@ -8,8 +8,8 @@ use agentwire::error::{Error, Kind};
 use agentwire::run::{self, Event as Said, Finish};
 
 use super::{
-    Attempt, Batch, Event, Failure, FailureClass, INTERRUPTIONS, LimitKind, MESSAGE_BYTES, Notice,
-    Record, State, Stop, ToolStatus, Turn, WAITING, compacted,
+    Attempt, Batch, Event, Failure, FailureClass, LimitKind, Notice, Record, State, Stop,
+    ToolStatus, Turn, compacted,
 };
 
 impl Turn {
@@ -87,8 +87,10 @@ impl Turn {
                     Said::Thinking(text) => fold.thinking(text),
                     _ => {}
                 }
-                if fold.bytes() > MESSAGE_BYTES {
-                    let error = Error::limit("a message of the model is longer than 16 MiB");
+                let most = self.options.limits.message;
+                if fold.bytes() > most {
+                    let text = format!("a message of the model is longer than {most} bytes");
+                    let error = Error::limit(text);
                     return self.failed(Failure::from(&error));
                 }
             }
@@ -189,7 +191,7 @@ impl Turn {
             _ => 0,
         };
         let again = match failure.class {
-            FailureClass::Interrupted if self.interruptions < INTERRUPTIONS => {
+            FailureClass::Interrupted if self.interruptions < self.options.limits.interruptions => {
                 self.interruptions += 1;
                 Some(self.model)
             }
@@ -281,9 +283,10 @@ impl Turn {
     }
 
     /// Says something to the running task: the model sees it with the next results, or after its
-    /// answer. `false`: the task is over, or 256 messages wait already.
+    /// answer. `false`: the task is over, or [`Limits::waiting`](crate::Limits::waiting) messages
+    /// wait already.
     pub fn steer(&mut self, text: impl Into<String>) -> bool {
-        let takes = !self.is_over() && self.steers.len() < WAITING;
+        let takes = !self.is_over() && self.steers.len() < self.options.limits.waiting;
         if takes {
             self.steers.push_back(text.into());
         }
@@ -292,7 +295,7 @@ impl Turn {
 
     /// Asks something more when the answer is there. `false`: as for [`Turn::steer`].
     pub fn follow_up(&mut self, text: impl Into<String>) -> bool {
-        let takes = !self.is_over() && self.follow_ups.len() < WAITING;
+        let takes = !self.is_over() && self.follow_ups.len() < self.options.limits.waiting;
         if takes {
             self.follow_ups.push_back(text.into());
         }

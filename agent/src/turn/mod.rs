@@ -99,13 +99,6 @@ pub struct TurnOptions {
     pub by_window: bool,
 }
 
-/// How often a broken stream is taken up again with the same model before the next is asked.
-const INTERRUPTIONS: u32 = 2;
-/// Bytes of text and thinking in one message of a model. 16 MiB: the largest envelope.
-const MESSAGE_BYTES: usize = 16 << 20;
-/// Messages of the caller that may wait.
-const WAITING: usize = 256;
-
 /// One task, from its prompt to its answer. See the [module](self).
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Turn {

@@ -1,10 +1,17 @@
 //! Cancel, steer, follow up, fall back, generate.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use agentwire::context::ToolResult;
+use agentwire::conversation::Conversation;
 use agentwire::error::{Error, Kind};
-use agentwire_agent::model::{Reply, Scripted};
+use agentwire::transport::StartError;
+use agentwire_agent::model::{Boxed, Reply, Scripted};
 use agentwire_agent::tool::tool;
 use agentwire_agent::{
-    Agent, CancellationToken, Event, LimitKind, Limits, Notice, StageError, Stop, ToolStatus,
+    Agent, CancellationToken, Event, LimitKind, Limits, Model, ModelRequest, ModelRun, Notice,
+    StageError, Stop, ToolStatus,
 };
 use serde_json::{Value, json};
 
@@ -72,6 +79,62 @@ async fn a_cancel_does_not_wait_for_events_to_be_read() {
     let ended = running.collect().await.expect("an end");
     assert_eq!(ended.outcome.stop, Stop::Cancelled);
     assert!(matches!(ended.events.last(), Some(Event::Finished { .. })));
+}
+
+/// A model that never stops to talk, and counts its words.
+#[derive(Clone)]
+struct Talker(Arc<AtomicUsize>);
+
+impl Model for Talker {
+    fn start(&self, _: ModelRequest) -> Boxed<'_, Result<Box<dyn ModelRun>, StartError>> {
+        let run: Box<dyn ModelRun> = Box::new(self.clone());
+        Box::pin(std::future::ready(Ok(run)))
+    }
+}
+
+impl ModelRun for Talker {
+    fn next(&mut self) -> Boxed<'_, Option<agentwire::run::Event>> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Box::pin(std::future::ready(Some(agentwire::run::Event::Text("word ".into()))))
+    }
+
+    fn answer(&mut self, _: Vec<ToolResult>, _: Vec<String>) -> Boxed<'_, agentwire::Result<()>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn cancel(&mut self) {}
+
+    fn finish(self: Box<Self>) -> Boxed<'static, Conversation> {
+        Box::pin(std::future::ready(Conversation::new()))
+    }
+}
+
+/// A model that could say a thousand words says as many as may wait, until somebody reads.
+#[tokio::test]
+async fn how_many_events_wait_for_the_caller_can_be_set() {
+    let mut ahead = Vec::new();
+    for queue in [1, 64] {
+        let said = Arc::new(AtomicUsize::new(0));
+        let agent = Agent::builder(Talker(Arc::clone(&said)))
+            .model("m")
+            .event_queue(queue)
+            .build()
+            .expect("one");
+        let mut running = agent.prompt("go").start();
+        // The first is read; then everybody who can go on does.
+        running.next().await;
+        let mut last = usize::MAX;
+        while last != said.load(Ordering::SeqCst) {
+            last = said.load(Ordering::SeqCst);
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+        }
+        ahead.push(last);
+        running.control().cancel();
+        running.finish().await.expect("an end");
+    }
+    assert!(ahead[0] < 10 && ahead[1] > 60 && ahead[1] < 80, "{ahead:?}");
 }
 
 #[tokio::test]
@@ -166,6 +229,12 @@ async fn generate_corrects_three_times_and_then_says_so() {
     let paris = City { name: "Paris".into(), people: 3 };
     assert_eq!(city(vec![wrong, "none", wrong, right]).await.expect("the fourth"), paris);
     let error = city(vec![wrong, wrong, wrong, wrong, right]).await.expect_err("no fifth");
+    let mut limits = Limits::default();
+    limits.corrections = 4;
+    let answers = Scripted::answers([wrong, wrong, wrong, wrong, right]);
+    let agent = Agent::builder(answers).model("m").limits(limits).build().expect("one");
+    let fifth = agent.prompt("The capital of France?").generate::<City>().await;
+    assert_eq!(fifth.expect("the fifth, where it may"), paris);
     assert!(error.to_string().contains("after 3 corrections"), "{error}");
     assert!(!error.to_string().contains("many"), "content in an error: {error}");
 }

@@ -141,6 +141,29 @@ fn a_broken_stream_is_taken_up_twice_with_the_same_model() {
 }
 
 #[test]
+fn how_often_a_stream_is_taken_up_how_long_a_message_is_and_how_many_wait_can_be_set() {
+    let mut few = options(&["a", "b"]);
+    (few.limits.interruptions, few.limits.message, few.limits.waiting) = (0, 10, 1);
+    let mut rig = Rig::new(few);
+    assert_eq!(rig.step(), start("a"));
+    rig.say(failed(Kind::Interrupted));
+    assert_eq!(rig.step(), start("b"));
+
+    assert!(rig.turn.steer("one") && !rig.turn.steer("two"));
+    assert!(rig.turn.follow_up("one") && !rig.turn.follow_up("two"));
+
+    rig.say(Said::Text("123456".into()));
+    rig.say(Said::Thinking("7890".into()));
+    assert!(rig.done.is_none(), "ten bytes are no more than ten");
+    rig.say(Said::Text("!".into()));
+    rig.step();
+    let Some(Stop::Failed { failure }) = rig.done.map(|outcome| outcome.stop) else {
+        panic!("a message of eleven bytes passed")
+    };
+    assert!(failure.message.contains("longer than 10 bytes"), "{failure:?}");
+}
+
+#[test]
 fn what_could_be_done_twice_ends_the_task() {
     for kind in [Kind::Interrupted, Kind::Network(NetworkFault::Cut), Kind::PlanLimit] {
         let mut rig = Rig::new(options(&["a", "b"]));

@@ -119,7 +119,7 @@ fn split_and_decode(body: &[u8], size: usize) -> Results {
 fn large(table: &mut Table) {
     const SIZE: usize = 10_000_000;
     let body = data::stream([&vec![0x5a; SIZE]]);
-    let limits = Limits { message: 16 << 20, decompressed: 16 << 20, end_stream: 1 << 20 };
+    let limits = Limits::default();
     let chunks = || black_box(&body).chunks(16 << 10);
     let results = Race::new(40)
         .case("ours", || {

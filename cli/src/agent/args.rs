@@ -14,6 +14,21 @@ use crate::mcp;
     mut_arg("prompt", |arg| arg.value_name("TASK").required_unless_present("continue")),
     mut_arg("context", |arg| arg.hide(true)),
     mut_arg("retries", |arg| arg.help("How often the model is asked again when the provider fails")),
+    after_help = "Examples:
+  agentwire agent --local --workspace . \"Which of these files is the largest?\"
+  agentwire agent --session review --workspace . \"Review the last commit.\"
+  agentwire agent --session review --continue     # where it stopped
+  agentwire agent --mcp 'files=npx -y @modelcontextprotocol/server-filesystem /srv' \"What is in /srv?\"
+
+Environment:
+  AGENTWIRE_TOKEN       access token of the service; without it the account of `agentwire login`
+  AGENTWIRE_ENDPOINT    base URL, where --endpoint is not given
+  AGENTWIRE_CONFIG_DIR  where sign-ins are kept
+  AGENTWIRE_CACHE_DIR   where lists of models are kept; empty: nowhere
+  AGENTWIRE_SESSIONS    folder of the sessions, where it is not the system's own for state
+  https_proxy           HTTP proxy, http://[user:password@]host:port; all_proxy else
+  no_proxy              hosts that are reached without it
+  NO_COLOR              no colours on the terminal",
 )]
 pub(crate) struct Args {
     #[command(flatten)]

@@ -28,12 +28,16 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// List all sessions, the one used last first
+    #[command(after_help = "Example:
+  agentwire sessions list --json")]
     List {
         /// Print one JSON object a line (docs/CLI.md)
         #[arg(long)]
         json: bool,
     },
     /// Show the records of a session, a line each, with their numbers
+    #[command(after_help = "Example:
+  agentwire sessions show review")]
     Show {
         /// Name of the session
         name: String,
@@ -42,6 +46,8 @@ enum Command {
         json: bool,
     },
     /// Begin a new session with the first records of another
+    #[command(after_help = "Example:
+  agentwire sessions fork review review-2 --at 12")]
     Fork {
         /// Name of the session
         name: String,
@@ -52,6 +58,8 @@ enum Command {
         at: Option<usize>,
     },
     /// Write a session as Markdown
+    #[command(after_help = "Example:
+  agentwire sessions export review --output review.md")]
     Export {
         /// Name of the session
         name: String,
@@ -60,6 +68,8 @@ enum Command {
         output: Option<PathBuf>,
     },
     /// Remove sessions
+    #[command(after_help = "Example:
+  agentwire sessions rm review review-2")]
     Rm {
         /// Names of the sessions
         #[arg(required = true)]

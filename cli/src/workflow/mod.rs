@@ -49,20 +49,36 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Run a workflow file (docs/CLI.md), or one by its name
+    #[command(after_help = "Example:
+  agentwire workflow run review.toml --local --input topic=tides")]
     Run(run::Run),
     /// Go on with a run that was interrupted, paused, blocked, or failed
+    #[command(after_help = "Example:
+  agentwire workflow resume 3f2a --local")]
     Resume(run::Resume),
     /// Replay a run against its records without calling anything
+    #[command(after_help = "Example:
+  agentwire workflow verify 3f2a --file review.toml")]
     Verify(run::Verify),
     /// List runs, newest first
+    #[command(after_help = "Example:
+  agentwire workflow list --json")]
     List(list::List),
     /// Show a run with its records as a tree
+    #[command(after_help = "Example:
+  agentwire workflow show 3f2a")]
     Show(list::Show),
     /// End a run for good, also one whose process is dead
+    #[command(after_help = "Example:
+  agentwire workflow kill 3f2a")]
     Kill(list::Kill),
     /// Answer a question that a run waits for
+    #[command(after_help = "Example:
+  agentwire workflow answer 3f2a publish yes")]
     Answer(list::Answer),
     /// Take over the runs of another program's state file, to look at them with `show`
+    #[command(after_help = "Example:
+  agentwire workflow import state.json")]
     Import(import::Import),
 }
 

@@ -2,23 +2,51 @@
 
 use crate::support::run;
 
-const COMMANDS: [&str; 9] =
-    ["chat", "models", "login", "logout", "status", "serve", "decode", "encode", "completions"];
+/// Every command and subcommand, as the help of the binary names them: the words of each.
+fn commands() -> Vec<Vec<String>> {
+    let mut all: Vec<Vec<String>> = Vec::new();
+    let mut open: Vec<Vec<String>> = vec![Vec::new()];
+    while let Some(path) = open.pop() {
+        let help = help_of(&path);
+        for name in listed(&help) {
+            let path = path.iter().cloned().chain([name]).collect::<Vec<_>>();
+            all.push(path.clone());
+            open.push(path);
+        }
+    }
+    all
+}
+
+fn help_of(command: &[String]) -> String {
+    let done = run(command.iter().map(String::as_str).chain(["--help"])).expect(0);
+    assert!(done.stderr.is_empty(), "{command:?}");
+    done.stdout().to_owned()
+}
+
+/// The names under `Commands:`: what stands two blanks in, but for `help` itself.
+fn listed(help: &str) -> Vec<String> {
+    let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let lines = lines.take_while(|line| !line.is_empty());
+    let names = lines.filter_map(|line| line.strip_prefix("  ").filter(|at| !at.starts_with(' ')));
+    let names = names.filter_map(|line| line.split_whitespace().next());
+    names.filter(|name| *name != "help").map(str::to_owned).collect()
+}
 
 #[test]
 fn help_of_each_command_has_an_example() {
-    for command in COMMANDS {
-        let done = run([command, "--help"]).expect(0);
-        let help = done.stdout();
+    let commands = commands();
+    // What is looked for below is found at all: commands of the first level and of the second.
+    for known in [&["chat"][..], &["workflow"], &["models", "resolve"]] {
+        assert!(commands.iter().any(|command| command == known), "{known:?}: {commands:?}");
+    }
+    for command in commands {
+        let help = help_of(&command);
         assert!(help.contains("Example"), "{help}");
-        assert!(help.contains(&format!("agentwire {command}")), "{help}");
-        assert!(done.stderr.is_empty());
+        // The usage says it, and the example shows it.
+        let written = format!("agentwire {}", command.join(" "));
+        assert!(help.matches(&written).count() > 1, "{written}: {help}");
     }
-    let done = run(["--help"]).expect(0);
-    for command in COMMANDS {
-        assert!(done.stdout().contains(command));
-    }
-    assert!(done.stdout().contains("130"), "the exit codes are part of the help");
+    assert!(help_of(&[]).contains("130"), "the exit codes are part of the help");
 }
 
 #[test]

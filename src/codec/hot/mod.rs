@@ -7,7 +7,6 @@
 //! purpose: a text or thinking delta that is not UTF-8 is repaired, because losing a turn over one
 //! byte helps nobody (FAULTS, note on M31).
 
-mod budget;
 mod checkpoint;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzz;
@@ -15,11 +14,10 @@ mod walk;
 
 use std::borrow::Cow;
 
+use crate::connect::Limits;
 use crate::error::{Error, Result};
 use crate::proto::{ExecServerMessage, InteractionQuery, interaction_update};
 use crate::wire::WireError;
-
-pub use budget::{MAX_DECODED, MAX_FACTOR};
 
 /// One server message, borrowed from its payload where it can be.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,10 +93,7 @@ pub struct CheckpointRef<'a> {
     pub max_tokens: Option<u32>,
 }
 
-/// Decodes the payload of one envelope of the Run stream.
-///
-/// Refuses what is not protobuf or does not fit the schema (`Protocol`; the message names the part,
-/// never the content), and what would decode to many times its size (`LimitExceeded`).
+/// Decodes the payload of one envelope of the Run stream, within the default [`Limits`].
 ///
 /// ```
 /// use agentwire::codec::hot::{Incoming, decode};
@@ -108,6 +103,19 @@ pub struct CheckpointRef<'a> {
 /// ```
 #[inline(always)]
 pub fn decode(payload: &[u8]) -> Result<Incoming<'_>> {
+    decode_within(payload, &DEFAULT)
+}
+
+/// What [`decode`] goes by: in memory already, so that a caller without limits pays for none.
+static DEFAULT: Limits = Limits::DEFAULT;
+
+/// Decodes the payload of one envelope of the Run stream.
+///
+/// Refuses what is not protobuf or does not fit the schema (`Protocol`; the message names the part,
+/// never the content), and what would take more memory than [`Limits::decoded`] and
+/// [`Limits::decoded_factor`] allow (`LimitExceeded`). The other limits are those of the envelope.
+#[inline(always)]
+pub fn decode_within<'a>(payload: &'a [u8], limits: &Limits) -> Result<Incoming<'a>> {
     // Each arm builds the result itself: one that is merged from two places goes through memory,
     // and waiting for that costs more than all of the comparison.
     if let Some((tag, text)) = short_delta(payload)
@@ -119,7 +127,7 @@ pub fn decode(payload: &[u8]) -> Result<Incoming<'_>> {
             _ => {}
         }
     }
-    decode_other(payload)
+    decode_other(payload, limits)
 }
 
 /// The tag of `text_delta`.
@@ -161,7 +169,7 @@ fn long_delta(payload: &[u8]) -> Option<(u8, &[u8])> {
 /// Everything but a short delta that is as it should be. A call of its own, so that what is inlined
 /// everywhere stays a few instructions.
 #[inline(never)]
-fn decode_other(payload: &[u8]) -> Result<Incoming<'_>> {
+fn decode_other<'a>(payload: &'a [u8], limits: &Limits) -> Result<Incoming<'a>> {
     if let Some((tag, text)) = long_delta(payload)
         && let Some(text) = utf8_long(text)
     {
@@ -171,7 +179,7 @@ fn decode_other(payload: &[u8]) -> Result<Incoming<'_>> {
             _ => {}
         }
     }
-    walk::decode(payload)
+    walk::decode(payload, limits)
 }
 
 /// The varint of a number from 128 to 16,383.

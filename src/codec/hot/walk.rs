@@ -9,7 +9,9 @@ use std::borrow::Cow;
 use prost::Message as _;
 
 use super::checkpoint::{self, Tokens};
-use super::{CheckpointRef, Incoming, TurnTokens, budget, refused, utf8};
+use super::{CheckpointRef, Incoming, TurnTokens, refused, utf8};
+use crate::codec::budget;
+use crate::connect::Limits;
 use crate::error::{Error, Result};
 use crate::proto::{AgentServerMessage, agent_server_message, exec_server_control_message};
 use crate::wire::{MAX_DEPTH, Reader, WireError, WireType};
@@ -53,12 +55,12 @@ enum Kv<'a> {
 /// Whether a case was seen, even one that does not stand, that prost must check.
 struct Cold(bool);
 
-pub(super) fn decode(payload: &[u8]) -> Result<Incoming<'_>> {
+pub(super) fn decode<'a>(payload: &'a [u8], limits: &Limits) -> Result<Incoming<'a>> {
     let mut case = Case::None;
     let mut cold = Cold(false);
     walk(payload, &mut case, &mut cold)?;
     if cold.0 {
-        let message = by_prost(payload)?;
+        let message = by_prost(payload, limits)?;
         if matches!(case, Case::Cold | Case::Update(Update::Cold)) {
             return Ok(convert(message, payload));
         }
@@ -340,8 +342,8 @@ fn finish(case: Case<'_>) -> Incoming<'_> {
 }
 
 /// The whole payload by the generated decoder, if it does not grow out of proportion.
-fn by_prost(payload: &[u8]) -> Result<AgentServerMessage> {
-    budget::check(payload)?;
+fn by_prost(payload: &[u8], limits: &Limits) -> Result<AgentServerMessage> {
+    budget::check("AgentServerMessage", "server message", payload, limits)?;
     AgentServerMessage::decode(payload)
         .map_err(|error| Error::protocol(format!("cannot decode a server message: {error}")))
 }

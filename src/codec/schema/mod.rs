@@ -30,7 +30,8 @@ const REFUSED: [&str; 4] = ["$ref", "allOf", "anyOf", "oneOf"];
 const MAX_NESTING: usize = 64;
 
 /// Schemas and keywords that one rewriting may visit. References to references can stand for
-/// exponentially many; 100 000 is some megabytes, far beyond what the service takes.
+/// exponentially many; 100 000 is some megabytes, far beyond what the service takes. No option, as
+/// the depth: schemas are the caller's own, and one beyond it is refused with its place.
 const BUDGET: usize = 100_000;
 
 /// Why a schema cannot be sent, as the end of a sentence that begins with its tool.

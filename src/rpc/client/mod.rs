@@ -51,6 +51,8 @@ pub struct CallOptions {
     /// Read a unary answer that comes inside an envelope, as some servers of agent.v1 send it
     /// (PROTOCOL 1). A bare protobuf message cannot begin like an envelope. Default no.
     pub accept_enveloped: bool,
+    /// Bytes kept of an error answer's body; the rest is not read. Default 64 KiB (FAULTS, promises).
+    pub error_body: usize,
 }
 
 impl Default for CallOptions {
@@ -62,6 +64,7 @@ impl Default for CallOptions {
             send_gzip: None,
             redactor: Redactor::default(),
             accept_enveloped: false,
+            error_body: MAX_ERROR_BODY,
         }
     }
 }
@@ -232,17 +235,17 @@ async fn http_error(
     status: u16,
     headers: &HeaderMap,
     body: &mut BodyReceiver,
-    redactor: &Redactor,
+    options: &CallOptions,
 ) -> Error {
+    let (limit, redactor) = (options.error_body, &options.redactor);
     let mut raw = Vec::new();
-    if let Err(BodyError::Lost(lost)) = read_all(body, MAX_ERROR_BODY, &mut raw).await {
+    if let Err(BodyError::Lost(lost)) = read_all(body, limit, &mut raw).await {
         tracing::debug!(cause = ?lost.cause(), "the body of an error answer broke off");
     }
     if headers.get("content-encoding").is_some_and(|value| value == "gzip") {
         let mut plain = Vec::new();
         // What cannot be read is dropped; the status still says enough.
-        raw = gzip::decompress(&raw, MAX_ERROR_BODY, &mut plain)
-            .map_or_else(|_| Vec::new(), |()| plain);
+        raw = gzip::decompress(&raw, limit, &mut plain).map_or_else(|_| Vec::new(), |()| plain);
     }
     error_from_http(status, &header::metadata(headers), &raw, redactor, SystemTime::now())
 }

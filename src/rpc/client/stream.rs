@@ -208,7 +208,7 @@ impl CallReceiver {
         self.status = Some(status);
         self.headers = header::metadata(&head.headers);
         if status != 200 {
-            let error = http_error(status, &head.headers, body, &self.options.redactor).await;
+            let error = http_error(status, &head.headers, body, &self.options).await;
             return Err(error);
         }
         let compression = check_answer_of(Shape::Stream, &head.headers, &self.options)?;

@@ -48,7 +48,7 @@ async fn read(body: &mut BodyReceiver, options: &CallOptions, reply: &mut Reply)
     reply.status = Some(status);
     (reply.headers, reply.trailers) = header::split_trailers(header::metadata(&head.headers));
     if status != 200 {
-        let error = http_error(status, &head.headers, body, &options.redactor).await;
+        let error = http_error(status, &head.headers, body, options).await;
         return Err(error);
     }
     let shape = match (check_answer_of(Shape::Unary, &head.headers, options), options) {

@@ -19,9 +19,6 @@ use crate::proto::{
 use crate::server::script::{Call, WaitEvent};
 use crate::server::session::{EndError, Event};
 
-/// The most bytes of history that are kept; blobs beyond count as missing.
-const MAX_HISTORY_BYTES: usize = 64 << 20;
-
 impl Player {
     pub(super) fn on_event(&mut self, event: Event, _now: Instant) {
         match event {
@@ -131,7 +128,7 @@ impl Player {
             && let Some(place) = self.history.get_mut(index)
         {
             self.history_bytes += data.as_ref().map_or(0, Bytes::len);
-            *place = data.filter(|_| self.history_bytes <= MAX_HISTORY_BYTES);
+            *place = data.filter(|_| self.history_bytes <= self.session.options().history_bytes);
         }
     }
 

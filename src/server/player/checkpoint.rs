@@ -17,7 +17,7 @@ use crate::wire::{self, Reader};
 use crate::{Error, Result};
 
 /// The most bytes of one turn that are remembered for its checkpoint; what is said beyond is left
-/// out of it.
+/// out of it. No option, as the next: what is said is the script's own, not the peer's.
 const MAX_SPOKEN: usize = 1 << 20;
 
 /// The most pieces of one turn that are remembered for its checkpoint.

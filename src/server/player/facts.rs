@@ -6,6 +6,9 @@ use crate::codec::value;
 use crate::proto::{self, conversation_action, selected_image};
 use crate::server::script::{ActionKind, Facets};
 
+// None of these is an option: they bound what one run of a script keeps and repeats of a request
+// that has its own limits, and a test that needs more of it reads the request itself.
+
 /// The most characters of somebody's text that a template repeats.
 const ECHO: usize = 2_000;
 

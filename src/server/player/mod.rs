@@ -30,7 +30,7 @@ use crate::connect::Code;
 use crate::proto::{self, interaction_update};
 
 /// Tasks that may pass without anything being said or waited for: a loop in a script that says
-/// nothing ends here.
+/// nothing ends here. No option: the script is this side's own.
 const MAX_SILENT_TASKS: usize = 10_000;
 
 /// One question that waits, by its channel: numeric ids of different channels may be the same.

@@ -18,11 +18,8 @@ use crate::server::script::{
 use crate::server::session::EndError;
 use crate::{Error, Result};
 
-/// Blobs that are asked for at the same time.
+/// Blobs that are asked for at the same time. No option: it only paces.
 const WINDOW: usize = 32;
-
-/// The most blobs of a history that are fetched: the last ones.
-const MAX_HISTORY: usize = 4_096;
 
 impl Player {
     /// Does one task. What cannot be done (a script that asks too much) ends the run.
@@ -59,7 +56,7 @@ impl Player {
             Step::History => {
                 self.history = vec![None; self.roots.len()];
                 self.history_bytes = 0;
-                let first = self.roots.len().saturating_sub(MAX_HISTORY);
+                let first = self.roots.len().saturating_sub(self.session.options().history_blobs);
                 self.next([Task::FetchHistory(first), Task::ReadHistory]);
             }
             Step::GetBlob(blob) => self.get_blob(&blob, now)?,
@@ -241,7 +238,7 @@ impl Player {
 
     fn read_history(&mut self) {
         let blobs = std::mem::take(&mut self.history);
-        let first = blobs.len().saturating_sub(MAX_HISTORY);
+        let first = blobs.len().saturating_sub(self.session.options().history_blobs);
         if let Some(facts) = &mut self.facts {
             facts.remember(blobs.get(first..).unwrap_or_default());
         }

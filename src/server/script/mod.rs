@@ -42,8 +42,8 @@ pub use self::step::{
 pub use self::unary::{Model, Unary, UnaryReply};
 use crate::{Error, Result};
 
-/// The most steps that a script may have, nested ones included. Default bound for a file that
-/// somebody hands over; a script of that size is a program.
+/// The most steps that a script may have, nested ones included. No option, as the next two: a script
+/// is written by hand, and one of that size is a program.
 const MAX_STEPS: usize = 100_000;
 
 /// The deepest nesting of `repeat` and `if`.

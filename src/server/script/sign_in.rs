@@ -26,6 +26,9 @@ pub struct SignIn {
     pub rotate: bool,
     /// Runs and unary calls need a token that was given here, or that of the server. Default off.
     pub require: bool,
+    /// Logins that go on, access tokens and refresh tokens that are remembered, each; the oldest is
+    /// forgotten first. Default 1 024: far more than one person or test needs.
+    pub remembered: usize,
     /// The answer to a poll, where it is to differ.
     pub poll: JsonReply,
     /// The answer to a refresh, where it is to differ.
@@ -42,6 +45,7 @@ impl Default for SignIn {
             uses: None,
             rotate: true,
             require: false,
+            remembered: 1_024,
             poll: JsonReply::default(),
             refresh: JsonReply::default(),
         }

@@ -15,7 +15,7 @@ pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     match shared.acceptor.clone() {
         None => by_preface(stream, shared).await,
         Some(acceptor) => {
-            match tokio::time::timeout(shared.handshake, acceptor.accept(stream)).await {
+            match tokio::time::timeout(shared.bounds.handshake, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => match stream.get_ref().1.alpn_protocol() {
                     Some(b"h2") => http2::serve(stream, shared).await,
                     Some(_) => http1::serve(stream, shared).await,
@@ -33,7 +33,7 @@ async fn by_preface<T>(stream: T, shared: Arc<Shared>)
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    match tokio::time::timeout(shared.handshake, Peeked::peek(stream)).await {
+    match tokio::time::timeout(shared.bounds.handshake, Peeked::peek(stream)).await {
         Ok(Ok((true, stream))) => http2::serve(stream, shared).await,
         Ok(Ok((false, stream))) => http1::serve(stream, shared).await,
         Ok(Err(error)) => tracing::debug!(%error, "connection lost before its first request"),

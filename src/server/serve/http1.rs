@@ -19,9 +19,6 @@ use super::{Shared, now, stop};
 use crate::http1::{HyperIo, Whole};
 use crate::server::{Exchange, Output};
 
-/// How long a connection may take altogether: it carries one call.
-const WHOLE: Duration = Duration::from_secs(90);
-
 /// Serves one request.
 pub(super) async fn serve<T>(stream: T, shared: Arc<Shared>)
 where
@@ -32,11 +29,13 @@ where
         let shared = Arc::clone(&shared);
         async move { Ok::<_, Infallible>(answer(request, &shared).await) }
     });
+    // Less than 8 KiB hyper does not take.
+    let head = usize::try_from(shared.http2.max_header_list).unwrap_or(usize::MAX).max(8 << 10);
     let connection = http1::Builder::new()
         .keep_alive(false)
-        .max_buf_size(64 << 10)
+        .max_buf_size(head)
         .serve_connection(HyperIo(stream), service);
-    let mut connection = pin!(tokio::time::timeout(WHOLE, connection));
+    let mut connection = pin!(tokio::time::timeout(shared.bounds.http1, connection));
     let ended = tokio::select! {
         ended = &mut connection => ended,
         () = stop(&mut stopped) => return,
@@ -92,9 +91,9 @@ async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Response<An
     answer.response(None)
 }
 
-/// Later than any connection lives.
+/// Later than a connection is expected to live; whoever wakes then sleeps again.
 fn far() -> tokio::time::Instant {
-    tokio::time::Instant::now() + WHOLE
+    tokio::time::Instant::now() + Duration::from_secs(86_400)
 }
 
 /// An answer that is being put together.

@@ -18,13 +18,6 @@ use crate::rpc::http2::{
 };
 use crate::server::{Exchange, Output, RequestHead};
 
-/// How long a stream that said its last word still listens: the client's own last words (an
-/// answer that crossed, its half-close) are read and judged.
-const LINGER: Duration = Duration::from_secs(1);
-
-/// How long what was said before a reset or a cut may take to leave.
-const FLUSH: Duration = Duration::from_secs(1);
-
 /// What a stream wants of its connection.
 enum Control {
     GoAway(u32),
@@ -78,7 +71,7 @@ where
     drop(connection);
     // The streams see the loss and write down how they went.
     let rest = async { while streams.join_next().await.is_some() {} };
-    let _ = tokio::time::timeout(LINGER, rest).await;
+    let _ = tokio::time::timeout(shared.bounds.linger, rest).await;
 }
 
 /// Drives one exchange over one stream.
@@ -86,7 +79,9 @@ async fn drive(accepted: Accepted, shared: Arc<Shared>, control: mpsc::Sender<Co
     let Accepted { head, body, respond } = accepted;
     let mut exchange = shared.exchange(false);
     exchange.handle_head(&request_head(&head), now());
-    let stream = Stream { body, way: Way::Waiting(respond), control, reading: true, ended: None };
+    let linger = shared.bounds.linger;
+    let stream =
+        Stream { body, way: Way::Waiting(respond), control, reading: true, ended: None, linger };
     stream.run(&mut exchange).await;
     shared.record(&exchange);
 }
@@ -109,6 +104,8 @@ struct Stream {
     reading: bool,
     /// When the last word was said.
     ended: Option<Instant>,
+    /// See [`Builder::linger`](super::Builder::linger).
+    linger: Duration,
 }
 
 impl Stream {
@@ -131,7 +128,7 @@ impl Stream {
                 if !self.reading {
                     return;
                 }
-                wake = Some(ended + LINGER);
+                wake = Some(ended + self.linger);
             }
             if !self.wait(exchange, wake).await {
                 return;
@@ -207,7 +204,7 @@ impl Stream {
             Output::Reset(code) => {
                 match std::mem::replace(&mut self.way, Way::Over) {
                     Way::Waiting(respond) => respond.reset(code),
-                    Way::Sending(mut sender) => sender.flush_then_reset(code, FLUSH).await,
+                    Way::Sending(mut sender) => sender.flush_then_reset(code, self.linger).await,
                     Way::Over => {}
                 }
                 return Err(SendError::Ended);
@@ -219,7 +216,7 @@ impl Stream {
             Output::Cut => {
                 if let Way::Sending(sender) = &mut self.way {
                     let sent = poll_fn(|cx| sender.poll_sent(cx));
-                    let _ = tokio::time::timeout(FLUSH, sent).await;
+                    let _ = tokio::time::timeout(self.linger, sent).await;
                 }
                 let _ = self.control.try_send(Control::Cut);
                 // Dropping the stream would reset it: it waits for the end of the connection.

@@ -35,26 +35,13 @@ pub use self::tls::Tls;
 use super::exchange;
 use super::player::Playbook;
 use super::script::Script;
-use super::session::{self, Violation};
+use super::session::Violation;
 use super::sign_in::Seed;
 use crate::connect::Limits;
 use crate::error::{Blame, Kind, NetworkFault};
 use crate::rpc::http2::Http2Config;
 use crate::secret::Secret;
 use crate::{Error, Result};
-
-/// Connections at the same time; one more is closed at once. More than any test or person needs,
-/// and with the window of a connection (16 MiB) the bound of what strangers can make grow.
-const MAX_CONNECTIONS: usize = 1_024;
-
-/// How long TLS may take, and then the first bytes.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-
-/// How long [`Server::shutdown`] waits for runs to end.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
-
-/// Violations that a [`Report`] keeps; more are counted.
-const MAX_REPORTED: usize = 1_024;
 
 /// Settings of a server that is to be bound.
 #[derive(Debug, Clone)]
@@ -63,11 +50,32 @@ pub struct Builder {
     addr: SocketAddr,
     script: Script,
     tls: Tls,
-    token: Option<Secret>,
-    limits: Limits,
     connections: usize,
-    handshake: Duration,
+    exchange: exchange::Options,
+    bounds: Bounds,
     http2: Http2Config,
+}
+
+/// Times and sizes that hold for all connections.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    handshake: Duration,
+    http1: Duration,
+    linger: Duration,
+    shutdown: Duration,
+    reported: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            http1: Duration::from_secs(90),
+            linger: Duration::from_secs(1),
+            shutdown: Duration::from_secs(1),
+            reported: 1_024,
+        }
+    }
 }
 
 impl Builder {
@@ -96,17 +104,19 @@ impl Builder {
 
     /// The bearer token that every request must carry. Default: none is looked for.
     pub fn token(mut self, token: impl Into<Secret>) -> Self {
-        self.token = Some(token.into());
+        self.exchange.session.token = Some(token.into());
         self
     }
 
     /// Limits of what clients send. Default as on the client.
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
+        self.exchange.session.limits = limits;
         self
     }
 
-    /// Connections at the same time; one more is closed at once. Default 1 024.
+    /// Connections at the same time; one more is closed at once. Default 1,024: more than any test or
+    /// person needs, and with the window of a connection (16 MiB) the bound of what strangers can make
+    /// grow.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.connections = connections;
         self
@@ -114,11 +124,53 @@ impl Builder {
 
     /// How long TLS may take, and then the first bytes. Default 10 s (FAULTS, promises).
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
-        self.handshake = timeout;
+        self.bounds.handshake = timeout;
         self
     }
 
-    /// Settings of HTTP/2: windows, streams, deadlines. Default [`Http2Config::server`].
+    /// How long a connection that speaks HTTP/1.1 may take altogether. Default 90 s: it carries one
+    /// small call.
+    pub fn http1_timeout(mut self, timeout: Duration) -> Self {
+        self.bounds.http1 = timeout;
+        self
+    }
+
+    /// How long a stream that said its last word still listens: the client's own last words (an answer
+    /// that crossed, its half-close) are read and judged. As long may its own take to leave before it
+    /// is reset or cut. Default 1 s.
+    pub fn linger(mut self, time: Duration) -> Self {
+        self.bounds.linger = time;
+        self
+    }
+
+    /// How long [`Server::shutdown`] waits for runs to end. Default 1 s: whoever stops a server waits
+    /// for it.
+    pub fn shutdown_grace(mut self, grace: Duration) -> Self {
+        self.bounds.shutdown = grace;
+        self
+    }
+
+    /// The body of a unary call, in bytes. Default 1 MiB: these calls ask little.
+    pub fn max_unary_body(mut self, bytes: usize) -> Self {
+        self.exchange.unary_body = bytes;
+        self
+    }
+
+    /// How long the body of a unary call may take to arrive. Default 30 s, as the run request.
+    pub fn unary_timeout(mut self, timeout: Duration) -> Self {
+        self.exchange.unary_within = timeout;
+        self
+    }
+
+    /// Violations that a [`Report`] keeps; more are counted. Default 1,024: the first ones say what is
+    /// wrong.
+    pub fn max_reported(mut self, violations: usize) -> Self {
+        self.bounds.reported = violations;
+        self
+    }
+
+    /// Settings of HTTP/2: windows, streams, deadlines. Default [`Http2Config::server`]. The largest
+    /// header list holds for the head of an HTTP/1.1 request, too (8 KiB at least).
     pub fn http2(mut self, config: Http2Config) -> Self {
         self.http2 = config;
         self
@@ -134,15 +186,13 @@ impl Builder {
         let listener =
             TcpListener::bind(self.addr).await.map_err(|error| cannot_listen(self.addr, &error))?;
         let addr = listener.local_addr().map_err(|error| cannot_listen(self.addr, &error))?;
-        let session =
-            session::Options { limits: self.limits, token: self.token, ..Default::default() };
-        let sign_in = Some(seed()?);
+        let options = exchange::Options { sign_in: Some(seed()?), ..self.exchange };
         let (stop, stopped) = watch::channel(false);
         let shared = Arc::new(Shared {
             playbook,
-            options: exchange::Options { session, http1: false, sign_in },
+            options,
             acceptor: identity.as_ref().map(|identity| identity.acceptor.clone()),
-            handshake: self.handshake,
+            bounds: self.bounds,
             http2: self.http2,
             report: Mutex::default(),
             stopped,
@@ -175,7 +225,7 @@ pub(super) struct Shared {
     playbook: Playbook,
     options: exchange::Options,
     acceptor: Option<tokio_rustls::TlsAcceptor>,
-    handshake: Duration,
+    bounds: Bounds,
     http2: Http2Config,
     report: Mutex<Report>,
     stopped: watch::Receiver<bool>,
@@ -195,7 +245,7 @@ impl Shared {
         report.cancelled += u64::from(exchange.was_cancelled());
         report.unanswered += exchange.open_questions();
         report.violation_count += exchange.violations().len();
-        let room = MAX_REPORTED.saturating_sub(report.violations.len());
+        let room = self.bounds.reported.saturating_sub(report.violations.len());
         report.violations.extend(exchange.violations().iter().take(room).cloned());
     }
 }
@@ -209,7 +259,7 @@ pub struct Report {
     pub cancelled: u64,
     /// Questions that had no answer, or no close, when their run ended.
     pub unanswered: usize,
-    /// Breaches of the protocol: the first 1 024.
+    /// Breaches of the protocol: the first of them ([`Builder::max_reported`]).
     pub violations: Vec<Violation>,
     /// How many there were.
     pub violation_count: usize,
@@ -231,10 +281,9 @@ impl Server {
             addr: (Ipv4Addr::LOCALHOST, 0).into(),
             script: Script::assistant(),
             tls: Tls::SelfSigned,
-            token: None,
-            limits: Limits::default(),
-            connections: MAX_CONNECTIONS,
-            handshake: HANDSHAKE,
+            connections: 1_024,
+            exchange: exchange::Options::default(),
+            bounds: Bounds::default(),
             http2: Http2Config::server(),
         }
     }
@@ -270,12 +319,12 @@ impl Server {
         self.shared.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Stops listening, lets the runs that are open end for at most a second, then ends them, and
+    /// Stops listening, lets the runs that are open end for at most [`Builder::shutdown_grace`], then ends them, and
     /// says what was seen.
     pub async fn shutdown(mut self) -> Report {
         self.stop.send_replace(true);
         // Whether all ended in time or not: dropping the server ends the rest.
-        let _ = tokio::time::timeout(SHUTDOWN_GRACE, &mut self.accepting).await;
+        let _ = tokio::time::timeout(self.shared.bounds.shutdown, &mut self.accepting).await;
         self.report()
     }
 }

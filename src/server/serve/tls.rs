@@ -15,7 +15,8 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs
 
 use crate::{Error, Result};
 
-/// The largest certificate or key file, in bytes.
+/// The largest certificate or key file, in bytes. No option: it is this side's own file, and the limit
+/// only tells one that was named by mistake.
 const MAX_FILE: u64 = 1 << 20;
 
 /// How a server encrypts.

@@ -36,13 +36,6 @@ pub const RUN_PATH: &str = "/agent.v1.AgentService/Run";
 /// Content type of a Connect stream of protobuf messages.
 pub const STREAM_TYPE: &str = "application/connect+proto";
 
-/// The most violations that are kept; more are counted.
-const MAX_VIOLATIONS: usize = 256;
-
-/// The most events that wait to be polled. A caller that drains after each call never meets it:
-/// a chunk of 512 KiB holds fewer.
-const MAX_EVENTS: usize = 1 << 16;
-
 /// Limits and settings of one session.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -55,6 +48,17 @@ pub struct Options {
     /// The most questions that one stream may ask, answered ones included: they are remembered to
     /// notice a second answer. Default 1 000 000.
     pub questions: usize,
+    /// The most violations that are kept; more are counted. Default 256: the first ones say what is
+    /// wrong.
+    pub violations: usize,
+    /// The most events that wait to be polled; then the run ends with an error. Default 65,536: a
+    /// caller that drains after each call never meets it, since a chunk of 512 KiB holds fewer.
+    pub events: usize,
+    /// Bytes of the client's history that a [`Player`](crate::server::Player) fetches and keeps;
+    /// blobs beyond count as missing. Default 64 MiB, as a client keeps of the service's.
+    pub history_bytes: usize,
+    /// The most blobs of it that are fetched: the last ones. Default 4,096, as a client keeps.
+    pub history_blobs: usize,
     /// The largest DATA payload that several messages are packed into; 0 sends each by itself.
     pub pack: usize,
     /// Compress messages when the client accepts gzip.
@@ -68,6 +72,10 @@ impl Default for Options {
             token: None,
             open_within: Duration::from_secs(30),
             questions: 1_000_000,
+            violations: 256,
+            events: 1 << 16,
+            history_bytes: 64 << 20,
+            history_blobs: 4_096,
             pack: 0,
             gzip: false,
         }
@@ -260,12 +268,17 @@ impl Session {
         self.received
     }
 
+    /// Limits and settings, for who plays on this session.
+    pub(in crate::server) fn options(&self) -> &Options {
+        &self.options
+    }
+
     fn deadline(&self) -> Instant {
         self.opened + self.options.open_within
     }
 
     fn push(&mut self, event: Event) {
-        if self.events.len() < MAX_EVENTS {
+        if self.events.len() < self.options.events {
             self.events.push_back(event);
         } else if !self.ended {
             self.phase = Phase::Deaf;
@@ -275,7 +288,7 @@ impl Session {
 
     fn violate(&mut self, violation: Violation) {
         self.violation_count += 1;
-        if self.violations.len() < MAX_VIOLATIONS {
+        if self.violations.len() < self.options.violations {
             self.violations.push(violation.clone());
         }
         self.push(Event::Violation(violation));

@@ -6,8 +6,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::{EndError, Event, Phase, Session, Violation};
 use crate::Error;
-use crate::connect::{Code, Envelope};
-use crate::proto::reflect::MessageInfo;
+use crate::codec::budget;
+use crate::connect::{Code, Envelope, Limits};
 use crate::proto::{
     self, AgentClientMessage, agent_client_message, exec_client_control_message,
     exec_client_message, kv_client_message, shell_stream,
@@ -38,7 +38,7 @@ impl Session {
         while !matches!(self.phase, Phase::Head | Phase::Deaf) {
             let received = match self.decoder.next(&mut chunk) {
                 Ok(None) => return,
-                Ok(Some(Envelope::Message(payload))) => decode(payload),
+                Ok(Some(Envelope::Message(payload))) => decode(payload, &self.options.limits),
                 Ok(Some(Envelope::EndStream(_))) => Ok(Received::EndStream),
                 Err(error) => Err(error),
             };
@@ -163,25 +163,9 @@ impl Session {
     }
 }
 
-/// Messages up to this length are decoded without being weighed: they cannot become much.
-const LIGHT: usize = 64 << 10;
-
-/// The most memory that a message may take once it is decoded (FAULTS, promises: decoded growth).
-const MAX_WEIGHT: u64 = 64 << 20;
-
-/// Whether a message would take too much memory once it is decoded.
-fn is_heavy(payload: &[u8]) -> Result<bool, WireError> {
-    match MessageInfo::named("AgentClientMessage") {
-        Some(info) => Ok(proto::weigh(info, payload)? > MAX_WEIGHT),
-        None => Ok(false),
-    }
-}
-
 /// Decodes one client message, and notes what prost does not keep.
-fn decode(payload: &[u8]) -> Result<Received, Error> {
-    if payload.len() > LIGHT && is_heavy(payload)? {
-        return Err(Error::limit("the message would take more than 64 MiB once it is decoded"));
-    }
+fn decode(payload: &[u8], limits: &Limits) -> Result<Received, Error> {
+    budget::check("AgentClientMessage", "client message", payload, limits)?;
     let mut extra = Extra::default();
     let mut reader = Reader::new(payload);
     while let Some(field) = reader.field()? {

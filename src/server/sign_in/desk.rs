@@ -14,10 +14,6 @@ use crate::secret::Secret;
 use crate::server::script::SignIn;
 use crate::server::session::{RequestHead, carries};
 
-/// Logins and tokens that are remembered; the oldest is forgotten first. Far more than one person or
-/// test needs.
-const REMEMBERED: usize = 1_024;
-
 /// The clock and the entropy of a server's tokens: the machine reads neither itself.
 #[derive(Clone)]
 pub struct Seed {
@@ -71,13 +67,13 @@ pub(super) struct Issued {
 
 impl Desk {
     /// The page of a login was opened.
-    pub(super) fn open(&mut self, id: &str, challenge: String) {
-        self.login(id).challenge = Some(challenge);
+    pub(super) fn open(&mut self, id: &str, challenge: String, rules: &SignIn) {
+        self.login(id, rules.remembered).challenge = Some(challenge);
     }
 
     /// Whether a login is confirmed; one whose page was opened needs the verifier of its challenge.
     pub(super) fn poll(&mut self, id: &str, verifier: &str, rules: &SignIn) -> bool {
-        let login = self.login(id);
+        let login = self.login(id, rules.remembered);
         login.polls = login.polls.saturating_add(1);
         let confirmed = match &login.challenge {
             Some(challenge) => Pkce::challenge_of(verifier) == *challenge,
@@ -86,10 +82,10 @@ impl Desk {
         confirmed && login.polls > rules.pending
     }
 
-    fn login(&mut self, id: &str) -> &mut Login {
+    fn login(&mut self, id: &str, most: usize) -> &mut Login {
         let at = self.logins.iter().position(|login| login.id == id).unwrap_or_else(|| {
             let login = Login { id: id.to_owned(), challenge: None, polls: 0 };
-            remember(&mut self.logins, login);
+            remember(&mut self.logins, login, most);
             self.logins.len() - 1
         });
         &mut self.logins[at]
@@ -98,7 +94,7 @@ impl Desk {
     /// A pair of tokens that nobody had before.
     pub(super) fn issue(&mut self, seed: &Seed, rules: &SignIn, now: Instant) -> Issued {
         let refresh = self.fresh(seed, "refresh");
-        remember(&mut self.refresh, refresh.clone());
+        remember(&mut self.refresh, refresh.clone(), rules.remembered);
         Issued { access: self.access(seed, rules, now), refresh: Some(refresh) }
     }
 
@@ -149,7 +145,8 @@ impl Desk {
         let claims = part(json!({"sub": rules.subject, "iat": issued_s, "exp": ends_s}));
         let token = Secret::new(format!("{head}.{claims}.{}", signature.expose()));
         let ends_ms = ends_s.saturating_mul(1_000);
-        remember(&mut self.access, Grant { token: token.clone(), ends_ms, used: 0 });
+        let grant = Grant { token: token.clone(), ends_ms, used: 0 };
+        remember(&mut self.access, grant, rules.remembered);
         token
     }
 
@@ -170,8 +167,9 @@ impl fmt::Debug for Desk {
     }
 }
 
-fn remember<T>(list: &mut VecDeque<T>, item: T) {
-    if list.len() >= REMEMBERED {
+/// Puts `item` at the end; of `most` (one at least) the oldest is forgotten.
+fn remember<T>(list: &mut VecDeque<T>, item: T, most: usize) {
+    while list.len() >= most.max(1) {
         list.pop_front();
     }
     list.push_back(item);

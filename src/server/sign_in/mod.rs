@@ -108,7 +108,7 @@ fn plainly(playbook: &Playbook, seed: &Seed, head: &RequestHead, now: Instant) -
             let (Some(id), Some(challenge)) = (query.get("uuid"), query.get("challenge")) else {
                 return Reply::html(400, "This address is not that of a sign-in.");
             };
-            desk.open(&id, challenge);
+            desk.open(&id, challenge, rules);
             Reply::html(200, "You are signed in to the local server. This page can be closed.")
         }
         "/auth/poll" => {

@@ -1,18 +1,14 @@
 //! The tunnel through a proxy: `CONNECT` and its answer (RFC 9110, 9.3.6).
 
 use std::fmt;
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::error::{Error, NetworkFault, Result};
+use crate::transport::dial::DialLimits;
 use crate::transport::endpoint::Endpoint;
 
 use super::ProxyUrl;
-
-/// Longest head of the proxy's answer, in bytes. 16 KiB: a page of headers; a proxy's answer has a
-/// handful.
-const MAX_HEAD: usize = 16 << 10;
 
 /// Has `proxy`, to which `io` is connected, make a connection to `endpoint`. Afterwards every byte
 /// on `io` is the endpoint's.
@@ -24,12 +20,13 @@ pub(crate) async fn open<T: AsyncRead + AsyncWrite + Unpin>(
     io: &mut T,
     proxy: &ProxyUrl,
     endpoint: &Endpoint,
-    limit: Duration,
+    limits: &DialLimits,
 ) -> Result<()> {
+    let limit = limits.proxy;
     let exchange = async {
         io.write_all(&request(proxy, endpoint)).await?;
         io.flush().await?;
-        read_status(io).await
+        read_status(io, limits.proxy_head).await
     };
     let status = match tokio::time::timeout(limit, exchange).await {
         Ok(Ok(status)) => status,
@@ -61,11 +58,14 @@ fn request(proxy: &ProxyUrl, endpoint: &Endpoint) -> Vec<u8> {
 
 /// Reads the answer's head and not a byte more: what follows is not the proxy's. `None`: it is no
 /// answer. One read a byte; a head is short and comes once a connection.
-async fn read_status<T: AsyncRead + Unpin>(io: &mut T) -> std::io::Result<Option<u16>> {
+async fn read_status<T: AsyncRead + Unpin>(
+    io: &mut T,
+    limit: usize,
+) -> std::io::Result<Option<u16>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") && !head.ends_with(b"\n\n") {
         head.push(io.read_u8().await?);
-        let fits = head.len() <= MAX_HEAD;
+        let fits = head.len() <= limit;
         if !fits || !b"HTTP/1.".iter().zip(&head).all(|(a, b)| a == b) {
             return Ok(None);
         }
@@ -100,14 +100,20 @@ fn fault(proxy: &ProxyUrl, what: impl fmt::Display) -> Error {
 mod tests {
     use super::*;
 
-    const LIMIT: Duration = Duration::from_secs(10);
-
     async fn answered(url: &str, answer: &[u8]) -> (Result<()>, String, Vec<u8>) {
+        within(&DialLimits::default(), url, answer).await
+    }
+
+    async fn within(
+        limits: &DialLimits,
+        url: &str,
+        answer: &[u8],
+    ) -> (Result<()>, String, Vec<u8>) {
         let proxy = ProxyUrl::parse(url).unwrap();
         let endpoint = Endpoint::parse("https://[fd00::1]").unwrap();
         let (mut near, mut far) = tokio::io::duplex(64 << 10);
         far.write_all(answer).await.unwrap();
-        let result = open(&mut near, &proxy, &endpoint, LIMIT).await;
+        let result = open(&mut near, &proxy, &endpoint, limits).await;
         let mut asked = vec![0; 4_096];
         let len = far.read(&mut asked).await.unwrap();
         asked.truncate(len);
@@ -134,7 +140,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn refusals_are_typed_and_repeat_nothing() {
-        let huge = [b"HTTP/1.1 200 OK\r\nx: ".as_slice(), &[b'a'; MAX_HEAD]].concat();
+        let huge = [b"HTTP/1.1 200 OK\r\nx: ".as_slice(), &[b'a'; 16 << 10]].concat();
         let cases: [(&[u8], Option<u16>, &str); 8] = [
             (b"HTTP/1.1 407 zz9 me\r\n\r\nzz9", Some(407), "does not accept the user"),
             (b"HTTP/1.1 403 Forbidden\r\n\r\n", Some(403), "does not let"),
@@ -156,14 +162,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_longest_head_can_be_set() {
+        let answer = b"HTTP/1.1 200 OK\r\n\r\n";
+        let limits = |proxy_head| DialLimits { proxy_head, ..DialLimits::default() };
+        assert!(within(&limits(answer.len()), "proxy", answer).await.0.is_ok());
+        assert!(within(&limits(answer.len() - 1), "proxy", answer).await.0.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_proxy_that_hangs_up_or_says_nothing() {
         let proxy = ProxyUrl::parse("proxy:1").unwrap();
         let (mut near, mut far) = tokio::io::duplex(1_024);
         far.write_all(b"HTTP/1.1 20").await.unwrap();
-        let silent = open(&mut near, &proxy, &Endpoint::default(), LIMIT).await.unwrap_err();
+        let silent = open(&mut near, &proxy, &Endpoint::default(), &DialLimits::default())
+            .await
+            .unwrap_err();
         assert!(silent.message().contains("after 10s"), "{silent}");
         drop(far);
-        let closed = open(&mut near, &proxy, &Endpoint::default(), LIMIT).await.unwrap_err();
+        let closed = open(&mut near, &proxy, &Endpoint::default(), &DialLimits::default())
+            .await
+            .unwrap_err();
         assert!(closed.message().contains("broke off"), "{closed}");
     }
 }

@@ -22,7 +22,8 @@ use crate::run::{ServeKey, ServeResult, ServeTask, Serves, Work};
 
 use super::span;
 
-/// Reports that may wait for the run's task: a shell that prints faster than they are taken waits.
+/// Reports that may wait for the run's task: a shell that prints faster than they are taken waits. No option:
+/// what they hold is bounded by the shell's own pieces, and a longer queue is no faster.
 const REPORTS: usize = 16;
 
 /// Who on this side serves the service.

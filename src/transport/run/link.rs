@@ -21,10 +21,12 @@ use crate::run::{Head, Turn};
 use crate::transport::credentials::{Access, Credentials};
 use crate::transport::pool::{Checkout, Lease, Pool};
 
-/// How often another connection is asked for when the one handed out ended in between.
+/// How often another connection is asked for when the one handed out ended in between. No option: each time one
+/// that was pooled died within the same moment, and beyond it the retries of the run apply.
 const ATTEMPTS: u8 = 3;
 /// Bytes of a body that are taken in at a time, before the consumer has its turn. 64 KiB: thousands of
-/// tokens, and little enough that their events are still in the cache when they are read.
+/// tokens, and little enough that their events are still in the cache when they are read. No option: what is
+/// held at most is the queue's limit.
 const PORTION: usize = 64 << 10;
 
 /// Where the streams of one run come from, and what they begin with.

@@ -25,6 +25,7 @@ pub type StoreResult<T> = Result<T, StoreError>;
 
 /// How long a lease holds without being renewed, in milliseconds. The owner renews at a third of
 /// it, so two renewals may fail; 30 s is how long a run on another host stays closed after a crash.
+/// No option: all who share a store must mean the same by it.
 pub const LEASE_MS: u64 = 30_000;
 
 /// What begins with a new run.

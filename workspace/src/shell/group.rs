@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::members::{self, Known};
 
 /// How long the system may take to end what was killed. What is still there then sleeps in the
-/// kernel, and goes when it wakes.
+/// kernel, and goes when it wakes. No option: nothing can be done about it.
 const LAST: Duration = Duration::from_secs(2);
 /// Between two looks whether all have ended: the first pause, and the longest.
 const LOOK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));

@@ -25,7 +25,8 @@ const PIECE: usize = 16 << 10;
 /// When all processes have ended, what is still in a pipe is read: until nothing comes for this
 /// long (somebody who got away holds it open), and not more than [`REST`] for each.
 const QUIET: Duration = Duration::from_millis(200);
-/// The largest pipe of Linux without privileges.
+/// The largest pipe of Linux without privileges. No option, as the times around it: a pipe holds no
+/// more, and what is in one is there already.
 const REST: usize = 1 << 20;
 /// How long the system may take to report the end of a process that was killed.
 const REAP: Duration = Duration::from_secs(1);

@@ -200,6 +200,45 @@ async fn answers_are_bounded_in_bytes() {
 }
 
 #[tokio::test]
+async fn what_patterns_and_searches_may_take_can_be_set() {
+    let folder = folder();
+    fs::write(folder.path().join("long.txt"), "x".repeat(100_000) + "needle\n").unwrap();
+    let with = |change: fn(&mut Limits)| {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        Workspace::builder(folder.path()).limits(limits).build().unwrap()
+    };
+    let short = with(|limits| limits.pattern_bytes = 5);
+    let refusal = grep(&short, pattern("needle")).await.unwrap_err();
+    assert!(refusal.contains("at most 5 bytes"), "{refusal}");
+    let glob = GrepArgs { glob: Some("*.text".into()), ..pattern("need") };
+    assert!(grep(&short, glob).await.unwrap_err().contains("at most 5 bytes"));
+
+    let heavy = pattern("(needle|[a-z]{3}){200}");
+    let memory = with(|limits| limits.pattern_memory = 10_000);
+    assert!(grep(&memory, heavy.clone()).await.unwrap_err().contains("not a valid pattern"));
+    assert!(grep(&with(|_| {}), heavy).await.is_ok());
+
+    let found = async |workspace: &Workspace| {
+        format!("{:?}", grep(workspace, pattern("needle")).await.unwrap()).contains("long.txt")
+    };
+    assert!(found(&with(|_| {})).await);
+    assert!(!found(&with(|limits| limits.search_bytes = 50_000)).await, "a line beyond the limit");
+
+    let listed = async |workspace: &Workspace, globs: usize| {
+        let ignore = (0..globs).map(|n| format!("*.{n}")).collect();
+        let args = LsArgs { path: ".".into(), ignore, ..LsArgs::default() };
+        matches!(
+            workspace.ls(&call(), args).await.unwrap().result,
+            Some(ls_result::Result::Success(_))
+        )
+    };
+    let two = with(|limits| limits.globs = 2);
+    assert!(listed(&two, 2).await && !listed(&two, 3).await);
+    assert!(listed(&with(|_| {}), 256).await && !listed(&with(|_| {}), 257).await);
+}
+
+#[tokio::test]
 async fn what_is_ignored_is_not_found() {
     let folder = folder();
     let path = folder.path();

@@ -20,7 +20,8 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// `PRAGMA application_id` of our files: "agwf".
 const APPLICATION_ID: i32 = 0x6167_7766;
 
-/// How long a write waits for another process's: far longer than any transaction here takes.
+/// How long a write waits for another process's: far longer than any transaction here takes. No
+/// option: nothing but a disk that hangs makes it wait so long.
 const BUSY: Duration = Duration::from_secs(10);
 
 /// What brings a database from each version to the next. Never change one that was published.
