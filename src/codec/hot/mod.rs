@@ -142,12 +142,22 @@ const ONE_BYTE: usize = 0x7f - 4;
 fn short_delta(payload: &[u8]) -> Option<(u8, &[u8])> {
     let (head, text) = payload.split_first_chunk()?;
     let [a, b, tag, c, d, e] = *head;
-    // `0a L+4 TAG L+2 0a L` as one number, the tag masked out: one comparison instead of five.
-    let found = u64::from_le_bytes([a, b, tag, c, d, e, 0, 0]) & !0xff_00_00;
-    // Wrapping: a text of 16 MiB goes beyond it, and is too long all the same.
-    let lengths = (text.len() as u64).wrapping_mul(0x01_00_01_00_01_00);
-    let wanted = lengths.wrapping_add(0x0a_02_00_04_0a);
-    (text.len() <= ONE_BYTE && found == wanted).then_some((tag, text))
+    // `0a L+4 TAG L+2` and `0a L` as two numbers, as they can be loaded: two comparisons instead of
+    // five.
+    let outer = u32::from_le_bytes([a, b, tag, c]);
+    let inner = u16::from_le_bytes([d, e]);
+    // Truncated and wrapping: a text that is longer than 32 bits or 64 KiB is too long all the same.
+    let len = text.len() as u32;
+    let wanted = len.wrapping_mul(0x01_00_01_00).wrapping_add(0x02_00_04_0a);
+    if text.len() > ONE_BYTE || u32::from(inner) != len.wrapping_mul(0x100).wrapping_add(0x0a) {
+        None
+    } else if outer == wanted | u32::from(TEXT) << 16 {
+        Some((TEXT, text))
+    } else if outer == wanted | u32::from(THINKING) << 16 {
+        Some((THINKING, text))
+    } else {
+        None
+    }
 }
 
 /// The same with lengths of two bytes.
