@@ -9,7 +9,7 @@ use super::serve::{ServeKey, ServeTask};
 
 /// How long a driver may go on writing after the run has ended, before it drops the stream: the
 /// caller is released at once, the last message (a cancel) still gets its chance. 1 s (FAULTS,
-/// finding 3; BEHAVIOUR 6.1). No option: the protocol's cancel is a promise that costs nobody a wait.
+/// finding 3; BEHAVIOUR 6.1). No option: nobody waits for it but a caller of `finish`.
 pub const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
 /// What the driver has to do next.

@@ -12,6 +12,7 @@ use agentwire::proto::{
     ExecClientMessage, InteractionResponse, ShellStreamExit, ShellStreamStdout, shell_stream,
 };
 use agentwire::run::ServeResult;
+use agentwire::wire::put_bytes;
 use prost::Message;
 
 use super::tables::{self, Case};
@@ -196,13 +197,7 @@ pub(crate) fn answer(query: Query) -> ServeResult {
 /// A response to the query of this case, with `content` in it.
 fn response(case: &Case, content: &[u8]) -> ServeResult {
     let mut bytes = Vec::new();
-    prost::encoding::encode_key(
-        case.number,
-        prost::encoding::WireType::LengthDelimited,
-        &mut bytes,
-    );
-    prost::encoding::encode_varint(content.len() as u64, &mut bytes);
-    bytes.extend_from_slice(content);
+    put_bytes(&mut bytes, case.number, content);
     let response = InteractionResponse::decode(&bytes[..]).expect("such a response");
     ServeResult::Response(Box::new(response.result.expect("a case")))
 }
@@ -222,13 +217,7 @@ fn named(name: &str, content: &[u8]) -> ServeResult {
     let known = tables::cases("ExecClientMessage", "message");
     let case = known.iter().find(|case| case.name == name).expect("in the tables");
     let mut bytes = Vec::new();
-    prost::encoding::encode_key(
-        case.number,
-        prost::encoding::WireType::LengthDelimited,
-        &mut bytes,
-    );
-    prost::encoding::encode_varint(content.len() as u64, &mut bytes);
-    bytes.extend_from_slice(content);
+    put_bytes(&mut bytes, case.number, content);
     let reply = ExecClientMessage::decode(&bytes[..]).expect("such a result");
     ServeResult::Reply(Box::new(reply.message.expect("a case")))
 }
