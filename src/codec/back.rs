@@ -6,45 +6,77 @@
 
 use bytes::Bytes;
 
+use super::image;
 use crate::wire::{MAX_VARINT_LEN, WireType};
 
+/// Content from this size on is not copied into the writer, but left where it is until the whole is
+/// put together: below, a copy costs less than to remember it.
+const LONG: usize = 256;
+
 /// Bytes written so far, at the end of a buffer that grows at its front.
-pub(crate) struct Back {
+///
+/// Long content that outlives the writer leaves a hole: it counts as written, and is put in by
+/// [`Back::append_to`], which goes from front to back and so writes every byte once, into memory
+/// that nobody had to clear.
+pub(crate) struct Back<'a> {
     buffer: Vec<u8>,
     start: usize,
+    holes: Vec<Hole<'a>>,
+    /// Bytes of all holes.
+    hollow: usize,
 }
 
-impl Back {
+/// Content that is not in the buffer.
+struct Hole<'a> {
+    /// Bytes of the buffer behind it.
+    at: usize,
+    content: Content<'a>,
+}
+
+enum Content<'a> {
+    Bytes(&'a [u8]),
+    /// Bytes as base64, and which image of the message it is.
+    Image(image::Text<'a>, usize),
+}
+
+/// The image at this position is not laid out as it was guessed, or is not base64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Misfit(pub(crate) usize);
+
+impl<'a> Back<'a> {
     /// A writer whose first `capacity` bytes cost no growth.
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { buffer: vec![0; capacity], start: capacity }
+        Self::over(vec![0; capacity])
+    }
+
+    /// A writer in a buffer that served another one.
+    pub(crate) fn over(buffer: Vec<u8>) -> Self {
+        Self { start: buffer.len(), buffer, holes: Vec::new(), hollow: 0 }
+    }
+
+    /// The buffer, for another writer.
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
+        self.buffer
     }
 
     /// Bytes written so far; also the mark that [`Self::wrap`] and [`Self::rewind`] take.
     pub(crate) fn len(&self) -> usize {
-        self.buffer.len() - self.start
+        self.buffer.len() - self.start + self.hollow
     }
 
-    /// What was written since `mark`: the bytes nearest to the front.
+    /// What was written since `mark`, without a hole: the bytes nearest to the front.
     pub(crate) fn since(&self, mark: usize) -> &[u8] {
-        let end = self.buffer.len().saturating_sub(mark);
+        let end = self.buffer.len().saturating_sub(mark.saturating_sub(self.hollow));
         self.buffer.get(self.start..end).unwrap_or_default()
     }
 
-    /// Overwrites the bytes that were written last when [`Self::len`] was `mark`.
-    pub(crate) fn patch(&mut self, mark: usize, bytes: &[u8]) {
-        let start = self.buffer.len().saturating_sub(mark);
-        if let Some(place) = self.buffer.get_mut(start..start + bytes.len()) {
-            place.copy_from_slice(bytes);
-        }
-    }
-
-    /// Forgets what was written since `mark`.
+    /// Forgets what was written since `mark`, without a hole.
     pub(crate) fn rewind(&mut self, mark: usize) {
-        self.start = self.buffer.len().saturating_sub(mark);
+        self.start = self.buffer.len().saturating_sub(mark.saturating_sub(self.hollow));
     }
 
     /// Room for `len` bytes in front of what is written, to be filled by the caller.
+    #[inline]
     pub(crate) fn space(&mut self, len: usize) -> &mut [u8] {
         if self.start < len {
             self.grow(len);
@@ -56,7 +88,7 @@ impl Back {
 
     #[cold]
     fn grow(&mut self, len: usize) {
-        let written = self.len();
+        let written = self.buffer.len() - self.start;
         let capacity = (written + len).max(self.buffer.len() * 2).max(64);
         let mut buffer = vec![0; capacity];
         let start = capacity - written;
@@ -65,6 +97,60 @@ impl Back {
         }
         self.buffer = buffer;
         self.start = start;
+    }
+
+    /// Bytes that outlive the writer: not copied when they are many.
+    pub(crate) fn long(&mut self, bytes: &'a [u8]) {
+        if bytes.len() < LONG {
+            self.raw(bytes);
+        } else {
+            self.hole(bytes.len(), Content::Bytes(bytes));
+        }
+    }
+
+    /// The bytes of an image, to be decoded into their place.
+    pub(crate) fn image(&mut self, text: image::Text<'a>, index: usize) {
+        self.hole(text.decoded_len(), Content::Image(text, index));
+    }
+
+    fn hole(&mut self, len: usize, content: Content<'a>) {
+        if self.holes.is_empty() {
+            // A request of a few parts: once is enough.
+            self.holes.reserve(8);
+        }
+        self.holes.push(Hole { at: self.buffer.len() - self.start, content });
+        self.hollow += len;
+    }
+
+    /// Appends the whole to `out` and gives the hashes of its images, first to last.
+    ///
+    /// # Errors
+    ///
+    /// [`Misfit`], and nothing is appended.
+    pub(crate) fn append_to(&self, out: &mut Vec<u8>) -> Result<Vec<[u8; 32]>, Misfit> {
+        let start = out.len();
+        if out.capacity() == 0 {
+            out.reserve_exact(self.len());
+        }
+        let mut hashes = Vec::new();
+        let mut from = self.start;
+        for hole in self.holes.iter().rev() {
+            let to = self.buffer.len() - hole.at;
+            out.extend_from_slice(self.buffer.get(from..to).unwrap_or_default());
+            from = to;
+            match &hole.content {
+                Content::Bytes(bytes) => out.extend_from_slice(bytes),
+                Content::Image(text, index) => match text.append_hashed(out) {
+                    Some(hash) => hashes.push(hash),
+                    None => {
+                        out.truncate(start);
+                        return Err(Misfit(*index));
+                    }
+                },
+            }
+        }
+        out.extend_from_slice(self.buffer.get(from..).unwrap_or_default());
+        Ok(hashes)
     }
 
     /// Bytes as they are.
@@ -120,6 +206,13 @@ impl Back {
         self.tag(field, WireType::I64);
     }
 
+    /// A bytes field of bytes that outlive the writer.
+    pub(crate) fn long_bytes(&mut self, field: u32, value: &'a [u8]) {
+        let mark = self.len();
+        self.long(value);
+        self.wrap(field, mark);
+    }
+
     /// A bytes field, also when it is empty; an encoded message too.
     #[inline]
     pub(crate) fn bytes(&mut self, field: u32, value: &[u8]) {
@@ -172,14 +265,17 @@ impl Back {
         self.raw(&[0]);
     }
 
-    /// What was written, without a copy.
+    /// What was written, without a copy; there are no holes.
     pub(crate) fn finish(self) -> Bytes {
-        Bytes::from(self.buffer).slice(self.start..)
+        debug_assert!(self.holes.is_empty(), "a hole is filled by append_to()");
+        let bytes = Bytes::from(self.buffer);
+        // A part of a buffer is shared, which takes an allocation.
+        if self.start == 0 { bytes } else { bytes.slice(self.start..) }
     }
 }
 
 /// One envelope whose message `write` writes, last field first.
-pub(crate) fn envelope(capacity: usize, write: impl FnOnce(&mut Back)) -> Bytes {
+pub(crate) fn envelope(capacity: usize, write: impl FnOnce(&mut Back<'_>)) -> Bytes {
     let mut out = Back::new(capacity + 5);
     write(&mut out);
     out.envelope();
@@ -218,13 +314,36 @@ mod tests {
     }
 
     #[test]
-    fn patches_what_is_known_later() {
-        let mut out = Back::new(0);
-        out.raw(b"....tail");
-        let mark = out.len();
-        out.raw(b"head");
-        out.patch(mark, b"late");
-        assert_eq!(out.finish(), &b"headlatetail"[..]);
+    fn holes_are_filled_in_their_places() {
+        let long = vec![7; LONG];
+        let image = image::Text::new(b"aGk=");
+        let (mut plain, mut hollow) = (Back::new(0), Back::new(0));
+        for out in [&mut plain, &mut hollow] {
+            out.raw(b"tail");
+        }
+        plain.bytes(2, &long);
+        hollow.long_bytes(2, &long);
+        plain.bytes(3, b"hi");
+        let mark = hollow.len();
+        hollow.image(image, 5);
+        hollow.wrap(3, mark);
+        for out in [&mut plain, &mut hollow] {
+            let mark = out.len();
+            out.raw(b"rewound");
+            assert_eq!(out.since(mark), b"rewound");
+            out.rewind(mark);
+            out.wrap(1, 0);
+            out.raw(b"head");
+        }
+        assert_eq!(plain.len(), hollow.len());
+        let mut bytes = b"before".to_vec();
+        let hashes = hollow.append_to(&mut bytes).unwrap();
+        assert_eq!(bytes, [b"before", plain.since(0)].concat());
+        assert_eq!(hashes.len(), 1);
+
+        hollow.image(image::Text::new(b"a Gk="), 6);
+        assert_eq!(hollow.append_to(&mut bytes), Err(Misfit(6)));
+        assert_eq!(bytes.len(), 6 + plain.len());
     }
 
     #[test]

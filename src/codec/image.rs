@@ -14,8 +14,10 @@ use std::sync::LazyLock;
 
 use base64::Engine;
 use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
+use sha2::{Digest, Sha256};
 
 use super::back::Back;
+use crate::context::Image;
 use crate::error::{Error, Result};
 
 const CONFIG: GeneralPurposeConfig = GeneralPurposeConfig::new()
@@ -31,7 +33,8 @@ static ENGINE: LazyLock<base64::engine::GeneralPurpose> =
 
 /// Where a line break is looked for before lines are given up: longer ones are not in use.
 const LONGEST_LINE: usize = 1024;
-/// Lines are gathered into blocks of at most this many characters before they are decoded.
+/// Characters that are decoded at a time: what they become is hashed while it is in the cache. Whole
+/// quads, and lines are gathered into blocks of at most as many.
 const BLOCK: usize = 24 * 1024;
 
 /// Which image of a request a problem is about.
@@ -92,19 +95,27 @@ impl fmt::Display for Place<'_> {
 /// base64 as described above.
 pub fn decode(text: &str, place: Place<'_>) -> Result<Vec<u8>> {
     let text = Text::new(text.as_bytes());
-    let mut out = vec![0; text.decoded_len()];
-    if text.decode_into(&mut out) {
+    let mut out = Vec::with_capacity(text.decoded_len());
+    if text.append(&mut out, |_| {}) {
         return Ok(out);
     }
     let stripped = text.strip();
     let text = Text::flat(&stripped);
     out.clear();
-    out.resize(text.decoded_len(), 0);
-    if text.decode_into(&mut out) { Ok(out) } else { Err(invalid(place)) }
+    out.reserve_exact(text.decoded_len());
+    if text.append(&mut out, |_| {}) { Ok(out) } else { Err(invalid(place)) }
+}
+
+/// The same image without the separators of its text.
+pub(crate) fn stripped(image: &Image) -> Image {
+    let data = Text::new(image.data.as_bytes()).strip();
+    // Single bytes of ASCII were taken out.
+    let data = String::from_utf8(data).unwrap_or_default();
+    Image { data, mime_type: image.mime_type.clone() }
 }
 
 /// Decodes in front of what `out` holds and returns the number of bytes.
-pub(crate) fn write(out: &mut Back, text: &str, place: Place<'_>) -> Result<usize> {
+pub(crate) fn write(out: &mut Back<'_>, text: &str, place: Place<'_>) -> Result<usize> {
     let mark = out.len();
     let text = Text::new(text.as_bytes());
     if text.decode_into(out.space(text.decoded_len())) {
@@ -136,7 +147,7 @@ pub(crate) fn size_hint(text: &str) -> usize {
     text.len() / 4 * 3 + 3
 }
 
-fn invalid(place: Place<'_>) -> Error {
+pub(crate) fn invalid(place: Place<'_>) -> Error {
     Error::invalid(format!("the data of the {place} is not valid base64"))
         .with_hint("send the standard alphabet with padding and without a data: prefix")
 }
@@ -146,7 +157,7 @@ const fn is_separator(byte: u8) -> bool {
 }
 
 /// Base64 text with a guess at how it is laid out, and no separators at its ends.
-struct Text<'a> {
+pub(crate) struct Text<'a> {
     bytes: &'a [u8],
     /// Characters of a line and of the separator behind it; `None`: one run of characters.
     lines: Option<(usize, usize)>,
@@ -154,7 +165,7 @@ struct Text<'a> {
 
 impl<'a> Text<'a> {
     /// Guesses the layout from the beginning.
-    fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         let from = bytes.iter().position(|b| !is_separator(*b)).unwrap_or(bytes.len());
         let to = bytes.iter().rposition(|b| !is_separator(*b)).map_or(from, |last| last + 1);
         let bytes = bytes.get(from..to).unwrap_or_default();
@@ -172,7 +183,7 @@ impl<'a> Text<'a> {
     }
 
     /// How many bytes the text decodes to if the guess is right.
-    fn decoded_len(&self) -> usize {
+    pub(crate) fn decoded_len(&self) -> usize {
         let characters = match self.lines {
             None => self.bytes.len(),
             Some((line, gap)) => {
@@ -180,28 +191,73 @@ impl<'a> Text<'a> {
                 self.bytes.len() - whole * gap
             }
         };
-        let padding = self.bytes.iter().rev().take(2).take_while(|b| **b == b'=').count();
-        (characters / 4 * 3).saturating_sub(padding)
+        decoded_len(characters, self.bytes)
     }
 
     /// Decodes into exactly [`Self::decoded_len`] bytes; false: not valid, or the guess was wrong.
-    fn decode_into(&self, out: &mut [u8]) -> bool {
+    fn decode_into(&self, mut out: &mut [u8]) -> bool {
+        let whole = self.blocks(|text| {
+            let written = decode_run(text, out)?;
+            out = std::mem::take(&mut out).get_mut(written..)?;
+            Some(written)
+        });
+        whole && out.is_empty()
+    }
+
+    /// Appends exactly [`Self::decoded_len`] bytes, each block shown to `seen` while it is in the
+    /// cache; false: not valid, or the guess was wrong, and something may have been appended.
+    fn append(&self, out: &mut Vec<u8>, mut seen: impl FnMut(&[u8])) -> bool {
+        let start = out.len();
+        let whole = self.blocks(|text| {
+            let at = out.len();
+            out.resize(at + decoded_len(text.len(), text), 0);
+            let written = decode_run(text, out.get_mut(at..)?)?;
+            out.truncate(at + written);
+            seen(out.get(at..)?);
+            Some(written)
+        });
+        whole && out.len() - start == self.decoded_len()
+    }
+
+    /// The same, with the hash of what was appended.
+    pub(crate) fn append_hashed(&self, out: &mut Vec<u8>) -> Option<[u8; 32]> {
+        let mut digest = Sha256::new();
+        self.append(out, |block| digest.update(block)).then(|| digest.finalize().into())
+    }
+
+    /// Gives the characters to `decode`, block by block; that gives the number of bytes they are.
+    /// False: it gave none, or the text is not laid out as was guessed.
+    fn blocks(&self, mut decode: impl FnMut(&[u8]) -> Option<usize>) -> bool {
         if self.bytes.is_empty() {
             return false;
         }
         match self.lines {
-            None => decode_run(self.bytes, out) == Some(out.len()),
-            Some((76, 1)) => self.decode_lines::<76>(1, out),
-            Some((76, 2)) => self.decode_lines::<76>(2, out),
-            Some((64, 1)) => self.decode_lines::<64>(1, out),
-            Some((64, 2)) => self.decode_lines::<64>(2, out),
+            None => {
+                let mut blocks = self.bytes.chunks(BLOCK).peekable();
+                while let Some(text) = blocks.next() {
+                    let Some(written) = decode(text) else { return false };
+                    // Padding may only end the whole text.
+                    if written != text.len() / 4 * 3 && blocks.peek().is_some() {
+                        return false;
+                    }
+                }
+                true
+            }
+            Some((76, 1)) => self.gathered::<76>(1, decode),
+            Some((76, 2)) => self.gathered::<76>(2, decode),
+            Some((64, 1)) => self.gathered::<64>(1, decode),
+            Some((64, 2)) => self.gathered::<64>(2, decode),
             // Other lengths are rare: not worth a variant each.
             Some(_) => false,
         }
     }
 
-    /// Copies whole lines together, block by block, and decodes each block.
-    fn decode_lines<const LINE: usize>(&self, gap: usize, mut out: &mut [u8]) -> bool {
+    /// Copies whole lines together, block by block.
+    fn gathered<const LINE: usize>(
+        &self,
+        gap: usize,
+        mut decode: impl FnMut(&[u8]) -> Option<usize>,
+    ) -> bool {
         let mut block = [0_u8; BLOCK];
         let per_block = BLOCK / LINE / 4 * 4;
         let mut lines = self.bytes.chunks(LINE + gap).peekable();
@@ -219,16 +275,12 @@ impl<'a> Text<'a> {
                 }
                 used += text.len();
             }
-            let Some(written) = block.get(..used).and_then(|text| decode_run(text, out)) else {
-                return false;
-            };
-            // Padding may only end the whole text.
+            let Some(written) = block.get(..used).and_then(&mut decode) else { return false };
             if written != used / 4 * 3 && lines.peek().is_some() {
                 return false;
             }
-            out = out.get_mut(written..).unwrap_or_default();
         }
-        out.is_empty()
+        true
     }
 
     /// The text without separators.
@@ -248,6 +300,12 @@ impl<'a> Text<'a> {
         }
         out
     }
+}
+
+/// How many bytes so many characters are, the last of them those of `text`.
+fn decoded_len(characters: usize, text: &[u8]) -> usize {
+    let padding = text.iter().rev().take(2).take_while(|b| **b == b'=').count();
+    (characters / 4 * 3).saturating_sub(padding)
 }
 
 /// Decodes one run of quads; `None` when it is not base64 or does not fit.

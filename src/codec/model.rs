@@ -104,7 +104,7 @@ impl From<&str> for Model {
 }
 
 /// Writes `requested_model` as this field, when that is the form.
-pub(crate) fn requested_model(out: &mut Back, field: u32, model: &Model) {
+pub(crate) fn requested_model(out: &mut Back<'_>, field: u32, model: &Model) {
     if model.form() != ModelForm::Requested {
         return;
     }
@@ -121,7 +121,7 @@ pub(crate) fn requested_model(out: &mut Back, field: u32, model: &Model) {
 }
 
 /// Writes `model_details` as this field, when that is the form (BEHAVIOUR 3.1).
-pub(crate) fn model_details(out: &mut Back, field: u32, model: &Model) {
+pub(crate) fn model_details(out: &mut Back<'_>, field: u32, model: &Model) {
     if model.form() != ModelForm::Details {
         return;
     }

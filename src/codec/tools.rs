@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::back::Back;
-use super::json::Keys;
+use super::json::{self, Keys};
 use super::request::Naming;
 use super::{about, schema, value};
 use crate::context::{RequestContext, Tool};
@@ -95,22 +95,36 @@ impl ToolContext {
         let Offer { tools, rule, about, naming, keys, .. } = *offer;
         let schemas = schemas(offer)?;
         let (below, above) = about::fields(about);
-        let mut definitions = Back::new(0);
-        let mut context = Back::new(0);
-        context.raw(&above);
-        for (tool, schema) in tools.iter().zip(&schemas).rev() {
-            let mark = definitions.len();
-            definition(&mut definitions, tool, schema, naming, keys)?;
-            context.bytes(7, definitions.since(mark));
-            definitions.wrap(1, mark);
+        // Both places want the same definitions under other numbers, whose tags are a byte each.
+        let mut definitions = Vec::new();
+        let mut heads = Vec::with_capacity(tools.len());
+        let mut scratch = Back::new(4096);
+        for (tool, schema) in tools.iter().zip(&schemas) {
+            scratch.rewind(0);
+            definition(&mut scratch, tool, schema, naming, keys)?;
+            scratch.wrap(1, 0);
+            heads.push(definitions.len());
+            definitions.extend_from_slice(scratch.since(0));
         }
-        context.raw(&below);
+        definitions.shrink_to_fit();
+        scratch.rewind(0);
+        scratch.raw(&below);
         if let Some(rule) = rule.filter(|rule| !rule.is_empty()) {
-            context.message(2, |out| global_rule(out, rule));
+            scratch.message(2, |out| global_rule(out, rule));
+        }
+        let start = scratch.len();
+        let mut context = Vec::with_capacity(start + definitions.len() + above.len());
+        context.extend_from_slice(scratch.since(0));
+        context.extend_from_slice(&definitions);
+        context.extend_from_slice(&above);
+        for head in heads {
+            if let Some(tag) = context.get_mut(start + head) {
+                *tag = 7 << 3 | 2;
+            }
         }
         Ok(Self {
-            definitions: definitions.finish(),
-            context: context.finish(),
+            definitions: definitions.into(),
+            context: context.into(),
             instead: instead(tools, naming).into(),
             count: tools.len(),
         })
@@ -184,7 +198,10 @@ fn schemas<'a>(offer: &Offer<'a>) -> Result<Vec<Cow<'a, Value>>> {
             _ => Cow::Borrowed(&tool.parameters),
         });
     }
-    let mut sizes: Vec<_> = sent.iter().map(|schema| json_size(schema)).zip(tools).collect();
+    if rules.schema_bytes.is_none() && rules.tools.is_none_or(|most| tools.len() <= most) {
+        return Ok(sent);
+    }
+    let mut sizes: Vec<_> = sent.iter().map(|schema| json::size(schema)).zip(tools).collect();
     let total: usize = sizes.iter().map(|(size, _)| size).sum();
     let crossed = match (rules.tools, rules.schema_bytes) {
         (Some(most), _) if tools.len() > most => {
@@ -218,24 +235,6 @@ fn refuse_names(tools: &[Arc<Tool>]) -> Result<()> {
     Ok(())
 }
 
-/// Bytes of a value as compact JSON.
-fn json_size(value: &Value) -> usize {
-    struct Count(usize);
-    impl std::io::Write for Count {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut count = Count(0);
-    // Counting cannot fail.
-    let _ = serde_json::to_writer(&mut count, value);
-    count.0
-}
-
 /// The name of a tool in an error.
 fn shown(tool: &Tool) -> String {
     let name: String = tool.name.chars().take(64).flat_map(char::escape_debug).collect();
@@ -244,7 +243,7 @@ fn shown(tool: &Tool) -> String {
 
 /// Writes the fields of a `McpToolDefinition` (BEHAVIOUR 3.7).
 fn definition(
-    out: &mut Back,
+    out: &mut Back<'_>,
     tool: &Tool,
     schema: &Value,
     naming: &Naming,
@@ -261,7 +260,7 @@ fn definition(
 }
 
 /// Writes the fields of a `CursorRule` that always holds.
-fn global_rule(out: &mut Back, content: &str) {
+fn global_rule(out: &mut Back<'_>, content: &str) {
     out.uint(4, SOURCE_USER);
     out.message(3, |out| out.bytes(1, &[]));
     out.text(2, content);

@@ -7,7 +7,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::{Builder, Uuid};
 
-use super::back::Back;
+use super::back::{Back, Misfit};
 use super::image::{self, Place};
 use super::json::{self, Keys};
 use super::request::Naming;
@@ -19,6 +19,8 @@ use crate::error::Result;
 const MODE_AGENT: u64 = 1;
 /// Characters of a UUID as text.
 const UUID_LEN: usize = 36;
+/// Hexadecimal digits of an image's hash in its path.
+const HASH_LEN: usize = 16;
 
 /// Where the ids of a user message come from.
 #[derive(Debug, Clone, Copy)]
@@ -63,57 +65,107 @@ pub(crate) struct UserMessage<'a> {
     pub(crate) naming: &'a Naming,
 }
 
-impl UserMessage<'_> {
-    /// Writes the fields of `UserMessage`.
-    pub(crate) fn write(&self, out: &mut Back) -> Result<()> {
-        // The message id may follow from the images, and is known when they are written.
+/// Where in a written message stands what follows from its images: marks of the writer.
+#[derive(Debug, Default)]
+pub(crate) struct Late {
+    /// The message id as correlation id, and as itself.
+    message: [usize; 2],
+    /// Of each image, last to first: its id, and its hash in the path.
+    images: Vec<[usize; 2]>,
+}
+
+impl<'a> UserMessage<'a> {
+    /// Writes the fields of `UserMessage`. Images are decoded when the whole is put together, so
+    /// what follows from them is put in by [`Self::settle`] then.
+    pub(crate) fn write(&self, out: &mut Back<'a>) -> Late {
+        let mut late = Late::default();
         let correlation = out.len() + UUID_LEN;
         out.bytes(17, &[0; UUID_LEN]);
         out.bytes(10, self.selected_context);
         out.uint(4, MODE_AGENT);
-        let id = self.write_images(out)?;
-        let mut text = [0; UUID_LEN];
-        let id = id.hyphenated().encode_lower(&mut text);
-        out.patch(correlation, id.as_bytes());
-        out.text(2, id);
-        out.text_unless_empty(1, self.text);
-        Ok(())
-    }
-
-    /// Writes `selected_context` and gives the message id.
-    fn write_images(&self, out: &mut Back) -> Result<Uuid> {
         let mark = out.len();
-        let mut digest = self.ids.derive("message", self.images.len()).chain_update(self.text);
         for (index, image) in self.images.iter().enumerate().rev() {
-            digest.update(self.write_image(out, index, image)?);
+            late.images.push(self.write_image(out, index, image));
         }
         out.wrap(3, mark);
-        Ok(match self.ids {
-            Ids::Drawn { message, .. } => message,
-            Ids::Derived { .. } => uuid_shaped(digest),
-        })
+        late.message = [correlation, out.len() + UUID_LEN];
+        out.bytes(2, &[0; UUID_LEN]);
+        if !self.text.is_empty() {
+            out.long_bytes(1, self.text.as_bytes());
+        }
+        late
     }
 
-    /// Writes one `SelectedImage`, its bytes straight from base64, and gives their hash.
-    fn write_image(&self, out: &mut Back, index: usize, image: &Image) -> Result<[u8; 32]> {
+    /// Writes one `SelectedImage`.
+    fn write_image(&self, out: &mut Back<'a>, index: usize, image: &'a Image) -> [usize; 2] {
         let mark = out.len();
-        image::write(out, &image.data, Place::Selected { index, mime_type: &image.mime_type })?;
-        let digest: [u8; 32] = Sha256::digest(out.since(mark)).into();
+        out.image(image::Text::new(image.data.as_bytes()), index);
         out.wrap(8, mark);
         out.text_unless_empty(7, &image.mime_type);
-        let hash: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         let prefix = &self.naming.image_path_prefix;
-        out.text(3, &format!("{prefix}{hash}-{index}.{}", extension(&image.mime_type)));
-        let uuid = match self.ids {
-            Ids::Drawn { images, .. } => images.get(index).copied().unwrap_or_default(),
-            Ids::Derived { .. } => {
-                uuid_shaped(self.ids.derive("image", index).chain_update(digest))
-            }
-        };
-        out.text(2, uuid.hyphenated().encode_lower(&mut [0; UUID_LEN]));
+        let behind = format!("{:HASH_LEN$}-{index}.{}", "", extension(&image.mime_type));
+        let hash = out.len() + behind.len();
+        out.text(3, &format!("{prefix}{behind}"));
+        let id = out.len() + UUID_LEN;
+        out.bytes(2, &[0; UUID_LEN]);
         out.wrap(1, mark);
-        Ok(digest)
+        [id, hash]
     }
+
+    /// Puts in what follows from the hashes of the images; `bytes` ends where the writer began.
+    pub(crate) fn settle(&self, late: &Late, bytes: &mut [u8], hashes: &[[u8; 32]]) {
+        let mut digest = self.ids.derive("message", self.images.len()).chain_update(self.text);
+        let images = late.images.iter().zip(hashes.iter().enumerate().rev());
+        for (&[id, path], (index, hash)) in images {
+            digest.update(hash);
+            let uuid = match self.ids {
+                Ids::Drawn { images, .. } => images.get(index).copied().unwrap_or_default(),
+                Ids::Derived { .. } => {
+                    uuid_shaped(self.ids.derive("image", index).chain_update(hash))
+                }
+            };
+            put_uuid(bytes, id, uuid);
+            let hash: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+            put(bytes, path, hash.as_bytes());
+        }
+        let id = match self.ids {
+            Ids::Drawn { message, .. } => message,
+            Ids::Derived { .. } => uuid_shaped(digest),
+        };
+        late.message.iter().for_each(|mark| put_uuid(bytes, *mark, id));
+    }
+}
+
+fn put_uuid(bytes: &mut [u8], mark: usize, id: Uuid) {
+    put(bytes, mark, id.hyphenated().encode_lower(&mut [0; UUID_LEN]).as_bytes());
+}
+
+/// Overwrites what was written last when the writer was at `mark`.
+fn put(bytes: &mut [u8], mark: usize, content: &[u8]) {
+    let at = bytes.len().saturating_sub(mark);
+    if let Some(place) = bytes.get_mut(at..at + content.len()) {
+        place.copy_from_slice(content);
+    }
+}
+
+/// Writes with the images as they are; where the layout of one was not what it seemed, once more
+/// with all separators taken out.
+///
+/// # Errors
+///
+/// `InvalidRequest` when an image is not base64.
+pub(crate) fn with_images<T>(
+    images: &[&Image],
+    mut write: impl FnMut(&[&Image]) -> Result<T, Misfit>,
+) -> Result<T> {
+    if let Ok(written) = write(images) {
+        return Ok(written);
+    }
+    let stripped: Vec<Image> = images.iter().map(|image| image::stripped(image)).collect();
+    write(&stripped.iter().collect::<Vec<_>>()).map_err(|Misfit(index)| {
+        let mime_type = images.get(index).map_or("", |image| &image.mime_type);
+        image::invalid(Place::Selected { index, mime_type })
+    })
 }
 
 fn extension(mime_type: &str) -> &'static str {
@@ -167,13 +219,13 @@ pub(crate) fn joined(parts: &[Part]) -> Cow<'_, str> {
 
 /// Writes a `ConversationStep` of text (field 1) or thinking (field 3) out of adjacent pieces.
 pub(crate) fn text_step<'a>(
-    out: &mut Back,
+    out: &mut Back<'a>,
     field: u32,
     pieces: impl DoubleEndedIterator<Item = &'a str>,
 ) {
     let mark = out.len();
     for piece in pieces.rev() {
-        out.raw(piece.as_bytes());
+        out.long(piece.as_bytes());
     }
     out.wrap(1, mark);
     out.wrap(field, mark);
@@ -199,7 +251,7 @@ pub(crate) enum CallOf<'a> {
 
 impl CallStep<'_> {
     /// Writes a `ConversationStep` with this tool call.
-    pub(crate) fn write(&self, out: &mut Back) -> Result<()> {
+    pub(crate) fn write(&self, out: &mut Back<'_>) -> Result<()> {
         let mark = out.len();
         if let Some(result) = self.result {
             let mark = out.len();
@@ -213,7 +265,7 @@ impl CallStep<'_> {
     }
 
     /// Writes the `McpArgs` of the call as field 1.
-    fn write_args(&self, out: &mut Back) -> Result<()> {
+    fn write_args(&self, out: &mut Back<'_>) -> Result<()> {
         let mark = out.len();
         let (name, arguments) = match self.call {
             CallOf::Call(call) => (call.name.as_str(), call.arguments.as_object()),
@@ -235,7 +287,7 @@ impl CallStep<'_> {
 }
 
 /// Writes one entry of `McpArgs.args`; key and value are written even when empty.
-fn argument_entry(out: &mut Back, key: &str, argument: &Value, keys: Keys) -> Result<()> {
+fn argument_entry(out: &mut Back<'_>, key: &str, argument: &Value, keys: Keys) -> Result<()> {
     let mark = out.len();
     out.message(2, |out| value::write(out, argument, keys))?;
     out.text(1, key);
@@ -245,7 +297,7 @@ fn argument_entry(out: &mut Back, key: &str, argument: &Value, keys: Keys) -> Re
 
 /// Writes the fields of a tool result, which `McpResult` and `McpToolResult` share: text and images
 /// when it succeeded, its text alone when it failed (BEHAVIOUR 3.5, 5).
-pub(crate) fn tool_result(out: &mut Back, result: &ToolResult) -> Result<()> {
+pub(crate) fn tool_result(out: &mut Back<'_>, result: &ToolResult) -> Result<()> {
     let mark = out.len();
     if result.is_error {
         out.text_unless_empty(1, &joined(&result.content));
@@ -275,7 +327,7 @@ pub(crate) fn tool_result(out: &mut Back, result: &ToolResult) -> Result<()> {
 }
 
 /// Writes one text item of `McpSuccess.content`.
-fn text_item(out: &mut Back, text: &str) {
+fn text_item(out: &mut Back<'_>, text: &str) {
     let mark = out.len();
     out.text_unless_empty(1, text);
     out.wrap(1, mark);
@@ -292,7 +344,7 @@ pub(crate) fn result_size(result: &ToolResult) -> usize {
 }
 
 /// Writes a `ConversationTurnStructure` of one agent turn from the ids of its blobs.
-pub(crate) fn turn(out: &mut Back, user: &[u8], steps: &[[u8; 32]], request_id: Uuid) {
+pub(crate) fn turn(out: &mut Back<'_>, user: &[u8], steps: &[[u8; 32]], request_id: Uuid) {
     let mark = out.len();
     out.text(3, request_id.hyphenated().encode_lower(&mut [0; UUID_LEN]));
     for step in steps.iter().rev() {
@@ -303,14 +355,14 @@ pub(crate) fn turn(out: &mut Back, user: &[u8], steps: &[[u8; 32]], request_id: 
 }
 
 /// Writes the fields of a `ConversationStateStructure` that stand behind its turns.
-pub(crate) fn state_tail(out: &mut Back, client_name: &str) {
+pub(crate) fn state_tail(out: &mut Back<'_>, client_name: &str) {
     out.text_unless_empty(22, client_name);
     out.uint(10, MODE_AGENT);
 }
 
 /// The blob that `UserMessage.selected_context_blob` names: a state of the system entry and the
 /// client name (BEHAVIOUR 3.2).
-pub(crate) fn selected_context(out: &mut Back, system: &[u8], client_name: &str) {
+pub(crate) fn selected_context(out: &mut Back<'_>, system: &[u8], client_name: &str) {
     out.text(22, client_name);
     out.bytes(1, system);
 }

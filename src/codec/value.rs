@@ -104,11 +104,11 @@ pub fn from_json(value: &Value, out: &mut Vec<u8>) -> Result<(), TooDeep> {
 }
 
 /// Writes the fields of a `google.protobuf.Value` in front of what `out` holds.
-pub(crate) fn write(out: &mut Back, value: &Value, keys: Keys) -> Result<(), TooDeep> {
+pub(crate) fn write(out: &mut Back<'_>, value: &Value, keys: Keys) -> Result<(), TooDeep> {
     write_at(out, value, keys, MAX_DEPTH)
 }
 
-fn write_at(out: &mut Back, value: &Value, keys: Keys, depth: usize) -> Result<(), TooDeep> {
+fn write_at(out: &mut Back<'_>, value: &Value, keys: Keys, depth: usize) -> Result<(), TooDeep> {
     let inside = depth.checked_sub(1).ok_or(TooDeep)?;
     match value {
         Value::Null => out.uint(1, 0),
@@ -142,7 +142,7 @@ fn write_at(out: &mut Back, value: &Value, keys: Keys, depth: usize) -> Result<(
 
 /// One entry of `Struct.fields`; key and value are written even when empty (BEHAVIOUR 3.5).
 fn write_member(
-    out: &mut Back,
+    out: &mut Back<'_>,
     key: &str,
     value: &Value,
     keys: Keys,

@@ -19,10 +19,10 @@ use crate::codec::back::Back;
 use crate::codec::json::Keys;
 use crate::codec::model::{model_details, requested_model};
 use crate::codec::turn::{
-    self, Ids, UserMessage, derive, selected_context, state_tail, user_images, user_text,
-    uuid_shaped,
+    self, Ids, Late, UserMessage, derive, selected_context, state_tail, user_images, user_text,
+    uuid_shaped, with_images,
 };
-use crate::codec::{Action, Naming, RunRequest, ToolContext, image, prompt};
+use crate::codec::{Action, Naming, RunRequest, ToolContext, prompt};
 use crate::context::{AssistantPart, Message, Part, ToolResult, UserContent};
 use crate::error::{Error, Result};
 use crate::ids::IdSource;
@@ -80,7 +80,7 @@ pub(super) fn encode(
     let tools = conversation.tool_context(request, rule, Keys::Source)?;
 
     let mut known = std::mem::take(&mut conversation.full);
-    let mut arena = Arena::new(0, 0);
+    let mut arena = Arena::new(0);
     let written = Writing { request, id: &id, conversation, known: &mut known, arena: &mut arena }
         .write(&tools);
     // After an error `known` may name blobs that were never kept: start over next time.
@@ -122,39 +122,54 @@ impl Writing<'_> {
             known.make_turns(&mut conversation.calls, arena, blobs)?;
         }
 
-        let size = known.size() + checkpoint.map_or(0, |c| c.raw().len()) + definitions.len();
-        let size = size + context.len();
-        let images = current.map_or(0, content_size);
-        let mut out = Back::new(size + images + 2 * system(request).len() + FRAMING);
-        requested_model(&mut out, 9, &request.model);
-        if request.prompt.custom && !system(request).is_empty() {
-            out.text(8, system(request));
-        }
-        out.text(5, id);
-        if !definitions.is_empty() {
-            out.bytes(4, definitions);
-        }
-        model_details(&mut out, 3, &request.model);
-        known.action(&mut out, request, id, current, context)?;
-        let mark = out.len();
-        match checkpoint {
-            Some(checkpoint) if as_it_came => out.raw(checkpoint.raw()),
-            Some(checkpoint) => {
-                for range in checkpoint.without_root_prompt().into_iter().rev() {
-                    out.raw(checkpoint.raw().get(range).unwrap_or_default());
+        let text = current.map(user_text).unwrap_or_default();
+        let images = current.map(user_images).unwrap_or_default();
+        let position = messages.len().saturating_sub(1);
+        let envelope = with_images(&images, |images| {
+            let current = current.map(|_| UserMessage {
+                text: &text,
+                images,
+                ids: Ids::Derived { conversation: id, position },
+                selected_context: known.selected(),
+                naming: &request.naming,
+            });
+            let mut out = Back::new(FRAMING);
+            requested_model(&mut out, 9, &request.model);
+            if request.prompt.custom && !system(request).is_empty() {
+                out.long_bytes(8, system(request).as_bytes());
+            }
+            out.text(5, id);
+            if !definitions.is_empty() {
+                out.long_bytes(4, definitions);
+            }
+            model_details(&mut out, 3, &request.model);
+            let late = action(&mut out, current.as_ref(), context);
+            let mark = out.len();
+            match checkpoint {
+                Some(checkpoint) if as_it_came => out.long(checkpoint.raw()),
+                Some(checkpoint) => {
+                    for range in checkpoint.without_root_prompt().into_iter().rev() {
+                        out.long(checkpoint.raw().get(range).unwrap_or_default());
+                    }
+                    known.prompt_entries(&mut out, request, &unanswered);
                 }
-                known.prompt_entries(&mut out, request, &unanswered);
+                None => {
+                    known.turn_entries(&mut out, request);
+                    known.prompt_entries(&mut out, request, &unanswered);
+                }
             }
-            None => {
-                known.turn_entries(&mut out, request);
-                known.prompt_entries(&mut out, request, &unanswered);
+            out.wrap(1, mark);
+            out.wrap(1, 0);
+            out.envelope();
+            let mut envelope = Vec::new();
+            let hashes = out.append_to(&mut envelope)?;
+            if let (Some(current), Some(late)) = (current, late) {
+                current.settle(&late, &mut envelope, &hashes);
             }
-        }
-        out.wrap(1, mark);
-        out.wrap(1, 0);
-        out.envelope();
+            Ok(envelope)
+        })?;
         let sent = if current.is_some() { Sent::UserMessage } else { Sent::Resume };
-        Ok((out.finish(), sent))
+        Ok((envelope.into(), sent))
     }
 }
 
@@ -176,23 +191,33 @@ fn current(request: &RunRequest) -> Result<Option<&UserContent>> {
     }
 }
 
-/// Bytes that a user message needs at most.
-fn content_size(content: &UserContent) -> usize {
-    match content {
-        UserContent::Text(text) => text.len(),
-        UserContent::Parts(parts) => parts.iter().map(part_size).sum(),
+/// Writes `AgentRunRequest.action` (field 2).
+fn action<'a>(
+    out: &mut Back<'a>,
+    current: Option<&UserMessage<'a>>,
+    context: &'a [u8],
+) -> Option<Late> {
+    let mark = out.len();
+    if !context.is_empty() {
+        out.long_bytes(2, context);
     }
+    let message = out.len();
+    let late = current.map(|current| {
+        let late = current.write(out);
+        out.wrap(1, message);
+        out.wrap(1, mark);
+        late
+    });
+    if late.is_none() {
+        out.wrap(2, mark);
+    }
+    out.wrap(2, mark);
+    late
 }
 
-fn part_size(part: &Part) -> usize {
-    match part {
-        Part::Text { text } => text.len() + 16,
-        Part::Image(image) => image::size_hint(&image.data) + image.mime_type.len() + 256,
-    }
-}
-
-/// Bytes that a message needs as JSON, if nothing has to be escaped, and about what it needs as
-/// protobuf.
+/// About the bytes that a message needs as JSON, where one character in sixteen is escaped (line
+/// breaks and quotes are common), and at least what it needs as protobuf with its turn. Room that
+/// is not used is not touched either.
 pub(super) fn message_size(message: &Message) -> usize {
     let part = |part: &Part| match part {
         Part::Text { text } => text.len() + 32,
@@ -212,7 +237,7 @@ pub(super) fn message_size(message: &Message) -> usize {
             })
             .sum(),
     };
-    content + 128
+    content + content / 16 + 192
 }
 
 impl Known {
@@ -242,8 +267,8 @@ impl Known {
         let size = |from: usize| {
             history.iter().skip(from).map(|message| message_size(message)).sum::<usize>()
         };
-        let protobuf = if turns { size(self.turned) } else { 0 };
-        Arena::new(protobuf + FRAMING, size(self.messages.len()) + FRAMING)
+        let turns = if turns { size(self.turned) } else { 0 };
+        Arena::new(size(self.messages.len()) + turns + FRAMING)
     }
 
     /// Makes the blobs of the system prompt, where they are not those of the last request.
@@ -402,60 +427,32 @@ impl Known {
         Ok(())
     }
 
-    fn size(&self) -> usize {
-        self.prompt.len() + self.turns.len() + (self.calls.len() + 2) * ENTRY
-    }
-
-    /// Writes `AgentRunRequest.action` (field 2).
-    fn action(
-        &self,
-        out: &mut Back,
-        request: &RunRequest,
-        id: &str,
-        current: Option<&UserContent>,
-        context: &[u8],
-    ) -> Result<()> {
-        let mark = out.len();
-        if !context.is_empty() {
-            out.bytes(2, context);
-        }
-        let message = out.len();
-        match current {
-            None => out.wrap(2, mark),
-            Some(content) => {
-                let position = request.context.messages.len() - 1;
-                UserMessage {
-                    text: &user_text(content),
-                    images: &user_images(content),
-                    ids: Ids::Derived { conversation: id, position },
-                    selected_context: self.basis.as_ref().map_or(&[], |basis| &basis.selected[..]),
-                    naming: &request.naming,
-                }
-                .write(out)?;
-                out.wrap(1, message);
-                out.wrap(1, mark);
-            }
-        }
-        out.wrap(2, mark);
-        Ok(())
+    /// The id of the blob that user messages name as their context.
+    fn selected(&self) -> &[u8] {
+        self.basis.as_ref().map_or(&[], |basis| &basis.selected[..])
     }
 
     /// Writes the prompt list, system entry first.
-    fn prompt_entries(&self, out: &mut Back, request: &RunRequest, unanswered: &[u8]) {
-        out.raw(unanswered);
-        out.raw(&self.prompt);
+    fn prompt_entries<'a>(
+        &'a self,
+        out: &mut Back<'a>,
+        request: &RunRequest,
+        unanswered: &'a [u8],
+    ) {
+        out.long(unanswered);
+        out.long(&self.prompt);
         if let Some(basis) = self.basis.as_ref().filter(|_| request.prompt.system_entry) {
             out.bytes(1, &basis.system);
         }
     }
 
     /// Writes the fields of a fresh state from its turns on.
-    fn turn_entries(&self, out: &mut Back, request: &RunRequest) {
+    fn turn_entries<'a>(&'a self, out: &mut Back<'a>, request: &RunRequest) {
         state_tail(out, &request.naming.client_name);
         if let Some(open) = &self.open_blob {
             out.bytes(8, open);
         }
-        out.raw(&self.turns);
+        out.long(&self.turns);
     }
 }
 
@@ -486,7 +483,7 @@ impl Basis {
                 let (selected_context, naming) = (&self.selected[..], &self.naming);
                 let message =
                     UserMessage { text: &text, images: &images, ids, selected_context, naming };
-                arena.message(|out| message.write(out))?
+                arena.user(&message)?
             }
         };
         turn.user_blob = Some(user);

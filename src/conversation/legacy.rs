@@ -11,12 +11,12 @@ use super::encode::{EncodedRun, FRAMING, Sent};
 use super::full::message_size;
 use super::turns::{Style, Turn};
 use crate::codec::back::Back;
-use crate::codec::image;
 use crate::codec::json::{self, Keys};
 use crate::codec::model::{model_details, requested_model};
 use crate::codec::prompt::reference_system;
 use crate::codec::turn::{
     self, Ids, UserMessage, joined, selected_context, state_tail, user_images, user_text,
+    with_images,
 };
 use crate::codec::{Action, RunRequest};
 use crate::context::{AssistantPart, Image, Message};
@@ -37,7 +37,7 @@ pub(super) fn encode(
         Some(_) => 0,
         None => context.messages.iter().map(|message| message_size(message) + 256).sum::<usize>(),
     };
-    let mut arena = Arena::new(size + FRAMING, FRAMING);
+    let mut arena = Arena::new(size + FRAMING);
     let system = context.system_prompt.as_deref().unwrap_or_default();
     let system = arena.json(|out| {
         reference_system(out, system);
@@ -56,50 +56,59 @@ pub(super) fn encode(
 
     let current = Current::of(request)?;
     let drawn = draw(&current.images, ids);
-    let mut out = Back::new(current.size() + turns.len() * 34 + FRAMING);
-    requested_model(&mut out, 9, &request.model);
-    out.text(5, &id);
-    model_details(&mut out, 3, &request.model);
-    let mark = out.len();
-    match request.action {
-        Action::Resume => out.bytes(2, &[]),
-        Action::UserMessage => {
-            UserMessage {
-                text: &current.text,
-                images: &current.images,
-                ids: Ids::Drawn { message: drawn.0, images: &drawn.1 },
-                selected_context: &selected,
-                naming: &request.naming,
+    let envelope = with_images(&current.images, |images| {
+        let user = UserMessage {
+            text: &current.text,
+            images,
+            ids: Ids::Drawn { message: drawn.0, images: &drawn.1 },
+            selected_context: &selected,
+            naming: &request.naming,
+        };
+        let mut out = Back::new(turns.len() * 34 + FRAMING);
+        requested_model(&mut out, 9, &request.model);
+        out.text(5, &id);
+        model_details(&mut out, 3, &request.model);
+        let mark = out.len();
+        let mut late = None;
+        match request.action {
+            Action::Resume => out.bytes(2, &[]),
+            Action::UserMessage => {
+                late = Some(user.write(&mut out));
+                out.wrap(1, mark);
+                out.wrap(1, mark);
             }
-            .write(&mut out)?;
-            out.wrap(1, mark);
-            out.wrap(1, mark);
         }
-    }
-    out.wrap(2, mark);
-    state(&mut out, conversation, &turns, &system, request);
-    out.wrap(1, 0);
-    out.envelope();
+        out.wrap(2, mark);
+        state(&mut out, conversation, &turns, &system, request);
+        out.wrap(1, 0);
+        out.envelope();
+        let mut envelope = Vec::new();
+        let hashes = out.append_to(&mut envelope)?;
+        if let Some(late) = late {
+            user.settle(&late, &mut envelope, &hashes);
+        }
+        Ok(envelope)
+    })?;
 
     let before = std::mem::take(&mut conversation.legacy);
     conversation.blobs.retire(before);
     arena.store(&mut conversation.blobs);
     conversation.legacy = blobs;
     let sent = if request.action == Action::Resume { Sent::Resume } else { Sent::UserMessage };
-    Ok(EncodedRun { envelope: out.finish(), tools, conversation_id: id, sent })
+    Ok(EncodedRun { envelope: envelope.into(), tools, conversation_id: id, sent })
 }
 
 /// Writes the conversation state: a checkpoint as it came, else one that is built.
-fn state(
-    out: &mut Back,
-    conversation: &Conversation,
+fn state<'a>(
+    out: &mut Back<'a>,
+    conversation: &'a Conversation,
     turns: &[BlobId],
     system: &BlobId,
     request: &RunRequest,
 ) {
     let mark = out.len();
     match &conversation.checkpoint {
-        Some(checkpoint) => out.raw(checkpoint.raw()),
+        Some(checkpoint) => out.long(checkpoint.raw()),
         None => {
             state_tail(out, &request.naming.client_name);
             for turn in turns.iter().rev() {
@@ -145,7 +154,7 @@ fn turns(
             selected_context: selected,
             naming: &request.naming,
         };
-        let user = arena.message(|out| user.write(out))?;
+        let user = arena.user(&user)?;
         let steps = turn.step_blobs(messages, style, arena, &mut ToOwned::to_owned)?;
         let request_id = ids.next_id();
         let id = arena.message(|out| {
@@ -180,11 +189,6 @@ impl<'a> Current<'a> {
             Some(Message::ToolResult(result)) => (joined(&result.content), Vec::new()),
         };
         Ok(Self { text, images })
-    }
-
-    fn size(&self) -> usize {
-        let images = self.images.iter().map(|image| image::size_hint(&image.data) + 256);
-        self.text.len() + images.sum::<usize>()
     }
 }
 

@@ -141,7 +141,7 @@ fn open_turn(bytes: &[u8]) -> Result<OpenTurn> {
 }
 
 /// Writes two bytes fields as a message.
-fn pair(out: &mut Back, field: u32, first: &[u8], second: &[u8]) {
+fn pair(out: &mut Back<'_>, field: u32, first: &[u8], second: &[u8]) {
     let mark = out.len();
     out.bytes(2, second);
     out.bytes(1, first);

@@ -73,7 +73,7 @@ pub fn blob_stored(id: u32, refused: Option<&str>) -> Bytes {
     })
 }
 
-fn kv(id: u32, size: usize, write: impl FnOnce(&mut Back)) -> Bytes {
+fn kv(id: u32, size: usize, write: impl FnOnce(&mut Back<'_>)) -> Bytes {
     envelope(size + SMALL, |out| {
         write(out);
         out.uint_unless_zero(1, u64::from(id));
@@ -81,15 +81,16 @@ fn kv(id: u32, size: usize, write: impl FnOnce(&mut Back)) -> Bytes {
     })
 }
 
-/// The answer to `request_context_args`.
+/// The answer to `request_context_args`, in one piece.
 pub fn request_context(id: u32, exec_id: &str, tools: &ToolContext) -> Bytes {
-    exec(id, exec_id, 10, tools.context().len(), |out| {
-        let mark = out.len();
-        out.raw(tools.context());
-        for field in [1, 1, 10] {
-            out.wrap(field, mark);
-        }
-    })
+    let (around, behind) = around_context(id, exec_id, tools.context().len());
+    let (head, tail) = around.since(0).split_at(around.len() - behind);
+    // Exactly as large as it gets: written once, in memory that nobody clears first.
+    let mut out = Vec::with_capacity(around.len() + tools.context().len());
+    out.extend_from_slice(head);
+    out.extend_from_slice(tools.context());
+    out.extend_from_slice(tail);
+    out.into()
 }
 
 /// The answer to `request_context_args` as it is best sent: in one piece, or in parts that share a
@@ -104,21 +105,29 @@ pub fn request_context_answer(id: u32, exec_id: &str, tools: &ToolContext) -> Ve
 /// The same answer in parts that are to be sent in order, one behind the other: the context itself
 /// is shared and not copied, which pays when it is large and asked for again and again.
 pub fn request_context_parts(id: u32, exec_id: &str, tools: &ToolContext) -> [Bytes; 3] {
-    let content = tools.context().len();
-    let mut tail = Back::new(exec_id.len() + SMALL);
-    tail.text_unless_empty(15, exec_id);
-    let behind = tail.len();
-    let mut head = Back::new(SMALL);
+    let (around, behind) = around_context(id, exec_id, tools.context().len());
+    let head = around.len() - behind;
+    // Both share one small buffer.
+    let mut head_and_tail = around.finish();
+    let tail = head_and_tail.split_off(head);
+    [head_and_tail, tools.context().clone(), tail]
+}
+
+/// What stands before and behind a context of so many bytes in its envelope, and how many of those
+/// bytes stand behind.
+fn around_context(id: u32, exec_id: &str, content: usize) -> (Back<'static>, usize) {
+    let mut out = Back::new(exec_id.len() + SMALL);
+    out.text_unless_empty(15, exec_id);
+    let behind = out.len();
     for field in [1, 1, 10] {
-        head.head(field, head.len() + content);
+        out.head(field, out.len() - behind + content);
     }
-    head.uint_unless_zero(1, u64::from(id));
-    let whole = head.len() + content + behind;
-    head.head(2, whole);
-    let len = u32::try_from(head.len() + content + behind).unwrap_or(u32::MAX);
-    head.raw(&len.to_be_bytes());
-    head.raw(&[0]);
-    [head.finish(), tools.context().clone(), tail.finish()]
+    out.uint_unless_zero(1, u64::from(id));
+    out.head(2, out.len() + content);
+    let len = u32::try_from(out.len() + content).unwrap_or(u32::MAX);
+    out.raw(&len.to_be_bytes());
+    out.raw(&[0]);
+    (out, behind)
 }
 
 /// The answer to `mcp_args`: text and images, or the text of an error. The id of the tool call is
@@ -159,7 +168,7 @@ pub fn says_something(result: &exec_client_message::Message) -> bool {
 }
 
 /// An `ExecClientMessage` with one result, which `write` writes with its tag.
-fn exec(id: u32, exec_id: &str, result: u32, size: usize, write: impl FnOnce(&mut Back)) -> Bytes {
+fn exec(id: u32, exec_id: &str, result: u32, size: usize, write: impl FnOnce(&mut Back<'_>)) -> Bytes {
     envelope(size + exec_id.len() + SMALL, |out| {
         if result > 15 {
             write(out);
@@ -191,7 +200,7 @@ pub fn exec_heartbeat(id: u32) -> Bytes {
     control(3, 0, |out| out.uint_unless_zero(1, u64::from(id)))
 }
 
-fn control(field: u32, size: usize, write: impl FnOnce(&mut Back)) -> Bytes {
+fn control(field: u32, size: usize, write: impl FnOnce(&mut Back<'_>)) -> Bytes {
     envelope(size + SMALL, |out| {
         write(out);
         out.wrap(field, 0);
@@ -211,7 +220,7 @@ pub fn query_unknown(id: u32) -> Bytes {
     response(id, 0, |_| {})
 }
 
-fn response(id: u32, size: usize, write: impl FnOnce(&mut Back)) -> Bytes {
+fn response(id: u32, size: usize, write: impl FnOnce(&mut Back<'_>)) -> Bytes {
     envelope(size + SMALL, |out| {
         write(out);
         out.uint_unless_zero(1, u64::from(id));

@@ -209,7 +209,7 @@ impl Refusable {
 
 impl Exec {
     /// Writes the result with its tag.
-    fn result(&self, out: &mut Back, echo: &[(u32, Box<[u8]>)], text: &str) {
+    fn result(&self, out: &mut Back<'_>, echo: &[(u32, Box<[u8]>)], text: &str) {
         let mark = out.len();
         match self.how {
             Case(case, text_field) => {
@@ -231,7 +231,7 @@ impl Exec {
     }
 
     /// Writes the result as the reference has it: five of them empty, nothing repeated.
-    fn reference(&self, out: &mut Back, text: &str) {
+    fn reference(&self, out: &mut Back<'_>, text: &str) {
         if matches!(self.args, 9 | 17 | 18 | 21 | 22) {
             out.bytes(self.result, &[]);
         } else {

@@ -112,10 +112,14 @@ fn uses(schema: &Value, depth: usize) -> bool {
     let within = |inner: &Value| depth == 0 || uses(inner, depth - 1);
     map.iter().any(|(key, value)| {
         REFUSED.contains(&key.as_str())
-            || match (position(key), value) {
-                (Position::Schema | Position::List, Value::Object(_)) => within(value),
-                (Position::List, Value::Array(list)) => list.iter().any(within),
-                (Position::Map, Value::Object(map)) => map.values().any(within),
+            // Most values are neither: their keywords need no name.
+            || match value {
+                Value::Object(inner) => match position(key) {
+                    Position::Schema | Position::List => within(value),
+                    Position::Map => inner.values().any(within),
+                    Position::Other => false,
+                },
+                Value::Array(list) => position(key) == Position::List && list.iter().any(within),
                 _ => false,
             }
     })
