@@ -21,7 +21,9 @@ const LONG: usize = 256;
 pub(crate) struct Back<'a> {
     buffer: Vec<u8>,
     start: usize,
-    holes: Vec<Hole<'a>>,
+    /// The first hole apart: most messages of a history have one, and need no list then.
+    hole: Option<Hole<'a>>,
+    more_holes: Vec<Hole<'a>>,
     /// Bytes of all holes.
     hollow: usize,
 }
@@ -51,7 +53,8 @@ impl<'a> Back<'a> {
 
     /// A writer in a buffer that served another one.
     pub(crate) fn over(buffer: Vec<u8>) -> Self {
-        Self { start: buffer.len(), buffer, holes: Vec::new(), hollow: 0 }
+        let start = buffer.len();
+        Self { buffer, start, hole: None, more_holes: Vec::new(), hollow: 0 }
     }
 
     /// The buffer, for another writer.
@@ -114,11 +117,12 @@ impl<'a> Back<'a> {
     }
 
     fn hole(&mut self, len: usize, content: Content<'a>) {
-        if self.holes.is_empty() {
-            // A request of a few parts: once is enough.
-            self.holes.reserve(8);
+        let hole = Hole { at: self.buffer.len() - self.start, content };
+        if self.hole.is_none() {
+            self.hole = Some(hole);
+        } else {
+            self.more_holes.push(hole);
         }
-        self.holes.push(Hole { at: self.buffer.len() - self.start, content });
         self.hollow += len;
     }
 
@@ -134,7 +138,7 @@ impl<'a> Back<'a> {
         }
         let mut hashes = Vec::new();
         let mut from = self.start;
-        for hole in self.holes.iter().rev() {
+        for hole in self.more_holes.iter().rev().chain(&self.hole) {
             let to = self.buffer.len() - hole.at;
             out.extend_from_slice(self.buffer.get(from..to).unwrap_or_default());
             from = to;
@@ -267,7 +271,7 @@ impl<'a> Back<'a> {
 
     /// What was written, without a copy; there are no holes.
     pub(crate) fn finish(self) -> Bytes {
-        debug_assert!(self.holes.is_empty(), "a hole is filled by append_to()");
+        debug_assert!(self.hole.is_none(), "a hole is filled by append_to()");
         let bytes = Bytes::from(self.buffer);
         // A part of a buffer is shared, which takes an allocation.
         if self.start == 0 { bytes } else { bytes.slice(self.start..) }

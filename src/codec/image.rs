@@ -35,7 +35,7 @@ static ENGINE: LazyLock<base64::engine::GeneralPurpose> =
 const LONGEST_LINE: usize = 1024;
 /// Characters that are decoded at a time: what they become is hashed while it is in the cache. Whole
 /// quads, and lines are gathered into blocks of at most as many.
-const BLOCK: usize = 24 * 1024;
+const BLOCK: usize = 4 * 1024;
 
 /// Which image of a request a problem is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,6 +19,8 @@ use crate::error::{Blame, Error, Result};
 const NAMED: usize = 12;
 /// Tools that the error of a crossed limit names.
 const LARGEST: usize = 5;
+/// Room for the tags and lengths of one definition.
+const FRAMING: usize = 32;
 /// `CursorRuleSource`: a rule of the person who runs the client.
 const SOURCE_USER: u64 = 2;
 
@@ -95,36 +97,44 @@ impl ToolContext {
         let Offer { tools, rule, about, naming, keys, .. } = *offer;
         let schemas = schemas(offer)?;
         let (below, above) = about::fields(about);
-        // Both places want the same definitions under other numbers, whose tags are a byte each.
-        let mut definitions = Vec::new();
+        let rule = rule.filter(|rule| !rule.is_empty());
+        let sizes = tools.iter().zip(&schemas).map(|(tool, schema)| {
+            let names = 2 * tool.name.len() + naming.provider_identifier.len();
+            value::size(schema) + names + tool.description.len() + FRAMING
+        });
+        let room = 2 * sizes.sum::<usize>() + below.len() + above.len();
+        // One buffer for all, written once: a second large one is memory that the system has to
+        // give anew each time.
+        let mut bytes = Vec::with_capacity(room + rule.map_or(0, str::len) + FRAMING);
         let mut heads = Vec::with_capacity(tools.len());
         let mut scratch = Back::new(4096);
         for (tool, schema) in tools.iter().zip(&schemas) {
             scratch.rewind(0);
             definition(&mut scratch, tool, schema, naming, keys)?;
             scratch.wrap(1, 0);
-            heads.push(definitions.len());
-            definitions.extend_from_slice(scratch.since(0));
+            heads.push(bytes.len());
+            bytes.extend_from_slice(scratch.since(0));
         }
-        definitions.shrink_to_fit();
+        let definitions = bytes.len();
         scratch.rewind(0);
         scratch.raw(&below);
-        if let Some(rule) = rule.filter(|rule| !rule.is_empty()) {
+        if let Some(rule) = rule {
             scratch.message(2, |out| global_rule(out, rule));
         }
-        let start = scratch.len();
-        let mut context = Vec::with_capacity(start + definitions.len() + above.len());
-        context.extend_from_slice(scratch.since(0));
-        context.extend_from_slice(&definitions);
-        context.extend_from_slice(&above);
+        bytes.extend_from_slice(scratch.since(0));
+        let start = bytes.len();
+        // Both places want the same definitions, each under its own number, whose tags are a byte.
+        bytes.extend_from_within(..definitions);
+        bytes.extend_from_slice(&above);
         for head in heads {
-            if let Some(tag) = context.get_mut(start + head) {
+            if let Some(tag) = bytes.get_mut(start + head) {
                 *tag = 7 << 3 | 2;
             }
         }
+        let bytes = Bytes::from(bytes);
         Ok(Self {
-            definitions: definitions.into(),
-            context: context.into(),
+            definitions: bytes.slice(..definitions),
+            context: bytes.slice(definitions..),
             instead: instead(tools, naming).into(),
             count: tools.len(),
         })

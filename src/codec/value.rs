@@ -9,7 +9,7 @@ use super::Policy;
 use super::back::Back;
 use super::json::{self, Keys};
 use crate::error::{Blame, Error};
-use crate::wire::{Field, Reader, WireError};
+use crate::wire::{Field, Reader, WireError, size_bytes};
 
 /// How deep values may nest, the value itself included. The library's own JSON reader stops at 128
 /// and prost at 50 (BEHAVIOUR T02); this is beyond what a model writes, and low enough that
@@ -153,6 +153,29 @@ fn write_member(
     out.text(1, key);
     out.wrap(1, mark);
     Ok(())
+}
+
+/// Bytes that [`write`] writes; less where the value nests too deep for it.
+pub(crate) fn size(value: &Value) -> usize {
+    size_at(value, MAX_DEPTH)
+}
+
+fn size_at(value: &Value, depth: usize) -> usize {
+    let Some(inside) = depth.checked_sub(1) else { return 0 };
+    match value {
+        Value::Null | Value::Bool(_) => 2,
+        Value::Number(_) => 9,
+        Value::String(text) => size_bytes(3, text.len()),
+        Value::Array(items) => {
+            size_bytes(6, items.iter().map(|item| size_bytes(1, size_at(item, inside))).sum())
+        }
+        Value::Object(map) => {
+            let member = |(key, item): (&String, &Value)| {
+                size_bytes(1, size_bytes(1, key.len()) + size_bytes(2, size_at(item, inside)))
+            };
+            size_bytes(5, map.iter().map(member).sum())
+        }
+    }
 }
 
 /// Reads the fields of a `Value` into `value`. The last kind wins; the same kind again is merged.
@@ -357,6 +380,7 @@ mod tests {
         #[test]
         fn json_survives_the_wire(value in any_json()) {
             let bytes = encoded(&value);
+            prop_assert_eq!(size(&value), bytes.len());
             let back = to_json(&bytes).unwrap();
             prop_assert!(same(&back, &value), "{value} {back}");
             let oracle = from_prost(prost_types::Value::decode(&bytes[..]).unwrap()).unwrap();

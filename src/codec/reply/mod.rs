@@ -16,7 +16,7 @@ use super::turn::{result_size, tool_result};
 use crate::context::ToolResult;
 use crate::error::Result;
 use crate::proto::{conversation_action, exec_client_message, interaction_response};
-use crate::wire::Reader;
+use crate::wire::{Reader, put_len, put_str, put_uint, size_bytes, size_uint};
 
 /// Room for the framing of a small answer.
 const SMALL: usize = 64;
@@ -83,13 +83,11 @@ fn kv(id: u32, size: usize, write: impl FnOnce(&mut Back<'_>)) -> Bytes {
 
 /// The answer to `request_context_args`, in one piece.
 pub fn request_context(id: u32, exec_id: &str, tools: &ToolContext) -> Bytes {
-    let (around, behind) = around_context(id, exec_id, tools.context().len());
-    let (head, tail) = around.since(0).split_at(around.len() - behind);
     // Exactly as large as it gets: written once, in memory that nobody clears first.
-    let mut out = Vec::with_capacity(around.len() + tools.context().len());
-    out.extend_from_slice(head);
+    let mut out = Vec::new();
+    before_context(&mut out, id, exec_id, tools.context().len(), tools.context().len());
     out.extend_from_slice(tools.context());
-    out.extend_from_slice(tail);
+    behind_context(&mut out, exec_id);
     out.into()
 }
 
@@ -105,29 +103,41 @@ pub fn request_context_answer(id: u32, exec_id: &str, tools: &ToolContext) -> Ve
 /// The same answer in parts that are to be sent in order, one behind the other: the context itself
 /// is shared and not copied, which pays when it is large and asked for again and again.
 pub fn request_context_parts(id: u32, exec_id: &str, tools: &ToolContext) -> [Bytes; 3] {
-    let (around, behind) = around_context(id, exec_id, tools.context().len());
-    let head = around.len() - behind;
+    let mut around = Vec::new();
+    before_context(&mut around, id, exec_id, tools.context().len(), 0);
+    let head = around.len();
+    behind_context(&mut around, exec_id);
     // Both share one small buffer.
-    let mut head_and_tail = around.finish();
+    let mut head_and_tail = Bytes::from(around);
     let tail = head_and_tail.split_off(head);
     [head_and_tail, tools.context().clone(), tail]
 }
 
-/// What stands before and behind a context of so many bytes in its envelope, and how many of those
-/// bytes stand behind.
-fn around_context(id: u32, exec_id: &str, content: usize) -> (Back<'static>, usize) {
-    let mut out = Back::new(exec_id.len() + SMALL);
-    out.text_unless_empty(15, exec_id);
-    let behind = out.len();
-    for field in [1, 1, 10] {
-        out.head(field, out.len() - behind + content);
+/// Writes what stands before a context of `content` bytes in its envelope, and makes room for what
+/// stands behind and for `room` bytes more.
+fn before_context(out: &mut Vec<u8>, id: u32, exec_id: &str, content: usize, room: usize) {
+    let success = size_bytes(1, content);
+    let result = size_bytes(1, success);
+    let own_id = if id == 0 { 0 } else { size_uint(1, u64::from(id)) };
+    let behind = if exec_id.is_empty() { 0 } else { size_bytes(15, exec_id.len()) };
+    let message = own_id + size_bytes(10, result) + behind;
+    let envelope = size_bytes(2, message);
+    out.reserve_exact(5 + envelope - content + room);
+    out.push(0);
+    out.extend_from_slice(&u32::try_from(envelope).unwrap_or(u32::MAX).to_be_bytes());
+    put_len(out, 2, message);
+    if id != 0 {
+        put_uint(out, 1, u64::from(id));
     }
-    out.uint_unless_zero(1, u64::from(id));
-    out.head(2, out.len() + content);
-    let len = u32::try_from(out.len() + content).unwrap_or(u32::MAX);
-    out.raw(&len.to_be_bytes());
-    out.raw(&[0]);
-    (out, behind)
+    put_len(out, 10, result);
+    put_len(out, 1, success);
+    put_len(out, 1, content);
+}
+
+fn behind_context(out: &mut Vec<u8>, exec_id: &str) {
+    if !exec_id.is_empty() {
+        put_str(out, 15, exec_id);
+    }
 }
 
 /// The answer to `mcp_args`: text and images, or the text of an error. The id of the tool call is
@@ -168,7 +178,13 @@ pub fn says_something(result: &exec_client_message::Message) -> bool {
 }
 
 /// An `ExecClientMessage` with one result, which `write` writes with its tag.
-fn exec(id: u32, exec_id: &str, result: u32, size: usize, write: impl FnOnce(&mut Back<'_>)) -> Bytes {
+fn exec(
+    id: u32,
+    exec_id: &str,
+    result: u32,
+    size: usize,
+    write: impl FnOnce(&mut Back<'_>),
+) -> Bytes {
     envelope(size + exec_id.len() + SMALL, |out| {
         if result > 15 {
             write(out);
