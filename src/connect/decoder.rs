@@ -134,10 +134,10 @@ impl Decoder {
         // with it those of the plain messages.
         match self.splitter.next(chunk) {
             Ok(Some(Frame { flags: 0, payload })) => Ok(Some(Envelope::Message(payload))),
-            Ok(Some(frame)) => {
-                let (limits, redactor) = (self.limits, &self.redactor);
-                match special(frame, limits, redactor, &mut self.inflated, &mut self.end) {
-                    Ok(Special::AsItIs) => Ok(Some(Envelope::Message(frame.payload))),
+            Ok(Some(Frame { flags, payload })) => {
+                let (limits, inflated, end) = (&self.limits, &mut self.inflated, &mut self.end);
+                match special(flags, payload, limits, &self.redactor, inflated, end) {
+                    Ok(Special::AsItIs) => Ok(Some(Envelope::Message(payload))),
                     Ok(Special::Inflated) => Ok(Some(Envelope::Message(&self.inflated))),
                     Ok(Special::End) => {
                         self.state = State::Ended;
@@ -197,23 +197,24 @@ enum Special {
 /// A frame with flags: decompressed, parsed. The splitter refused all other flags.
 #[inline(never)]
 fn special(
-    frame: Frame<'_>,
-    limits: Limits,
+    flags: u8,
+    payload: &[u8],
+    limits: &Limits,
     redactor: &Redactor,
     inflated: &mut Vec<u8>,
     end: &mut Option<EndStream>,
 ) -> Result<Special> {
-    let is_end = frame.flags & FLAG_END_STREAM != 0;
-    let is_compressed = frame.flags & FLAG_COMPRESSED != 0;
+    let is_end = flags & FLAG_END_STREAM != 0;
+    let is_compressed = flags & FLAG_COMPRESSED != 0;
     if is_compressed {
         let limit = if is_end { limits.end_stream } else { limits.decompressed };
         if inflated.capacity() > KEEP {
             *inflated = Vec::new();
         }
-        gzip::decompress(frame.payload, limit, inflated)?;
+        gzip::decompress(payload, limit, inflated)?;
     }
     if is_end {
-        let payload = if is_compressed { inflated.as_slice() } else { frame.payload };
+        let payload = if is_compressed { inflated.as_slice() } else { payload };
         *end = Some(EndStream::parse(payload, redactor)?);
         return Ok(Special::End);
     }

@@ -108,9 +108,7 @@ impl<'a> Race<'a> {
                 heap,
             }
         });
-        let took: Vec<_> = took.collect();
-        if std::env::var_os("ABS").is_some() { for t in &took { eprintln!("        {} {:?}", t.name, t.time); } }
-        Results(took)
+        Results(took.collect())
     }
 }
 
