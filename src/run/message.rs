@@ -65,10 +65,10 @@ impl Core {
         emit: &mut impl FnMut(EventRef<'_>),
     ) {
         if let Some(event) = self.hand_out(now) {
-            emit(EventRef::Other(event));
+            emit(EventRef::Other(Box::new(event)));
         }
         if replaced {
-            emit(EventRef::Other(Event::Notice(Notice::Utf8Replaced)));
+            emit(EventRef::Other(Box::new(Event::Notice(Notice::Utf8Replaced))));
         }
     }
 

@@ -34,7 +34,7 @@ enum Slot {
 pub(crate) struct Batch {
     text: String,
     slots: VecDeque<Slot>,
-    cold: VecDeque<Event>,
+    cold: VecDeque<Box<Event>>,
     cold_weight: usize,
     /// How much of `text` has been read.
     read: usize,
@@ -65,9 +65,9 @@ impl Batch {
             EventRef::Text(text) => Slot::Text(self.keep(text)),
             EventRef::Thinking(text) => Slot::Thinking(self.keep(text)),
             EventRef::OutputTokens(tokens) => Slot::Tokens(tokens),
-            cold => {
-                self.cold_weight += cold.weight() + size_of::<Event>();
-                self.cold.push_back(cold.to_event());
+            EventRef::Other(event) => {
+                self.cold_weight += event.weight() + size_of::<Event>();
+                self.cold.push_back(event);
                 Slot::Cold
             }
         };
@@ -143,7 +143,7 @@ mod tests {
         let mut batch = Batch::default();
         batch.push(EventRef::Text("h\u{e9}"));
         batch.push(EventRef::Thinking("hm"));
-        batch.push(EventRef::Other(Event::Notice(Notice::Utf8Replaced)));
+        batch.push(EventRef::Other(Box::new(Event::Notice(Notice::Utf8Replaced))));
         batch.push(EventRef::OutputTokens(3));
         batch.push(EventRef::Text("llo"));
         let expected = [
@@ -164,7 +164,7 @@ mod tests {
         older.push(EventRef::Text("b"));
         assert!(matches!(older.next(), Some(EventRef::Text("a"))));
         newer.push(EventRef::Text("c"));
-        newer.push(EventRef::Other(Event::Notice(Notice::Unrecognised)));
+        newer.push(EventRef::Other(Box::new(Event::Notice(Notice::Unrecognised))));
         older.append(&mut newer);
         assert!(newer.is_empty());
         let expected = ["b", "c"].map(|text| Event::Text(text.to_owned()));

@@ -192,7 +192,9 @@ impl Run {
 
 #[inline]
 fn note_end(ended: &mut Option<Ended>, event: &EventRef<'_>) {
-    if let EventRef::Other(Event::Ended(end)) = event {
+    if let EventRef::Other(event) = event
+        && let Event::Ended(end) = &**event
+    {
         *ended = Some(end.clone());
     }
 }

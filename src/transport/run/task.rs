@@ -549,6 +549,6 @@ fn broken_off(turn: &Turn) -> Batch {
     )
     .with_blame(Blame::Local);
     let mut batch = Batch::default();
-    batch.push(EventRef::Other(Event::Ended(Err(turn.broken_by(error)))));
+    batch.push(EventRef::Other(Box::new(Event::Ended(Err(turn.broken_by(error))))));
     batch
 }
