@@ -58,7 +58,20 @@ impl Core {
     }
 
     /// Content after tool calls means that the batch is complete; replaced bytes are owned up to.
+    #[inline]
     fn before_content(
+        &mut self,
+        replaced: bool,
+        now: Instant,
+        emit: &mut impl FnMut(EventRef<'_>),
+    ) {
+        if replaced || self.has_call_to_hand_out() {
+            self.say_before_content(replaced, now, emit);
+        }
+    }
+
+    #[cold]
+    fn say_before_content(
         &mut self,
         replaced: bool,
         now: Instant,

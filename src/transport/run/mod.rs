@@ -77,8 +77,9 @@ impl Run {
         poll_fn(|cx| self.poll_event(cx)).await
     }
 
-    /// Hands all events that are there to `sink`, borrowed, and says how many they were; waits for
-    /// the first. `None` after [`Event::Ended`]. The fast way: a token costs no allocation.
+    /// Hands the events that are there to `sink`, borrowed, and says how many they were; waits for
+    /// the first. `None` after [`Event::Ended`]. The fast way: a token costs no allocation. Of a
+    /// great many each call hands out a part.
     pub async fn next_batch(&mut self, mut sink: impl FnMut(EventRef<'_>)) -> Option<usize> {
         poll_fn(|cx| self.poll_events(cx, &mut sink)).await
     }

@@ -533,7 +533,7 @@ fn obey(turn: &mut Turn, command: Command, tap: &mut Tap, now: std::time::Instan
 impl Drop for Task {
     fn drop(&mut self) {
         if let Some(turn) = self.turn.take() {
-            self.io.filling.append(&mut broken_off(&turn));
+            self.io.filling.push(broken_off(&turn));
             let broken = Some(turn.snapshot());
             self.io.mailbox.close(&mut self.io.filling, turn.into_conversation(), broken);
         }
@@ -542,13 +542,11 @@ impl Drop for Task {
 }
 
 /// The last event of a run whose task ended before its time.
-fn broken_off(turn: &Turn) -> Batch {
+fn broken_off(turn: &Turn) -> EventRef<'static> {
     let error = Error::new(
         Kind::Interrupted,
         "the task that drives this run ended before the run: its runtime was shut down, or it panicked",
     )
     .with_blame(Blame::Local);
-    let mut batch = Batch::default();
-    batch.push(EventRef::Other(Box::new(Event::Ended(Err(turn.broken_by(error))))));
-    batch
+    EventRef::Other(Box::new(Event::Ended(Err(turn.broken_by(error)))))
 }
