@@ -132,7 +132,7 @@ fn stalled(table: &mut Table) {
     table.at_most("14", "the same, memory at its peak", 16.0, peak, " MiB");
 }
 
-/// Our client alone, for a profiler to look at.
+/// Our client alone, for a profiler to look at; then bare h2 for a moment, to say what it took.
 pub fn profile(single: bool) {
     const RUNS: u32 = 200;
     let runtime = clients::runtime();
@@ -142,11 +142,16 @@ pub fn profile(single: bool) {
     };
     let server = Server::start(Plan::of(answer));
     let client = clients::ours(&server);
-    let runs = (0..RUNS).map(|_| {
-        let start = thread_time();
-        runtime.block_on(clients::ours_read(&client));
-        thread_time() - start
-    });
-    let least = runs.min().unwrap_or_default().as_secs_f64() * 1e9 / messages as f64;
-    eprintln!("{least:.2} ns of CPU a message, at the best of {RUNS} runs");
+    let least = |runs: u32, run: &dyn Fn()| {
+        let one = |_| {
+            let start = thread_time();
+            run();
+            thread_time() - start
+        };
+        (0..runs).map(one).min().unwrap_or_default().as_secs_f64() * 1e9 / messages as f64
+    };
+    let ours = least(RUNS, &|| _ = runtime.block_on(clients::ours_read(&client)));
+    let h2 = runtime.block_on(H2::connect(&server));
+    let bare = least(RUNS / 4, &|| _ = runtime.block_on(h2.discard()));
+    eprintln!("{ours:.2} ns of CPU a message, {bare:.2} by h2 alone: at the best of {RUNS} runs");
 }
