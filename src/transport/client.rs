@@ -195,8 +195,10 @@ impl Client {
             Err(error) => return Err(StartError::new(error, conversation)),
         };
         let checkout = self.shared.runs.checkout();
-        // Lets the dial send its first packet before the request is encoded and hashed.
-        tokio::task::yield_now().await;
+        if !checkout.is_there() {
+            // Lets the dial send its first packet before the request is encoded and hashed.
+            tokio::task::yield_now().await;
+        }
         let credentials = match self.access.now().await {
             Ok(credentials) => credentials,
             Err(error) => return Err(StartError::new(error, conversation)),
@@ -219,7 +221,7 @@ impl Client {
         let (handlers, limits) = (Handlers::new(host), self.shared.limits);
         let span = tap.span();
         let beside = Beside { handlers, keeper, tap };
-        let task = Task::new(Arc::clone(&mailbox), limits, turn, router, opening, beside);
+        let task = Task::new(Arc::clone(&mailbox), limits, Box::new(turn), router, opening, beside);
         tokio::spawn(task.instrument(span));
         Ok(Run::new(mailbox, request_id))
     }

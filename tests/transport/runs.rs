@@ -547,11 +547,12 @@ async fn sixty_thousand_small_frames_wait_for_a_consumer_that_sleeps() {
             assert_eq!(text, "nineteen characters");
             texts += 1;
         }
-        EventRef::Other(event) => match *event {
-            Event::Ended(end) => ended = Some(end),
-            other => panic!("{other:?}"),
-        },
-        other => panic!("{other:?}"),
+        EventRef::Other(event) => {
+            if let Event::Ended(end) = *event {
+                ended = Some(end);
+            }
+        }
+        _ => {}
     };
     let mut sink = sink;
     while run.next_batch(&mut sink).await.is_some() {}

@@ -120,9 +120,9 @@ impl ClientConnection {
     }
 
     /// Whether it takes no new streams any more: ended, or the peer said GOAWAY.
-    pub fn is_draining(&self) -> bool {
+    pub fn is_draining(&mut self) -> bool {
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        self.is_closed() || matches!(self.send.clone().poll_ready(&mut cx), Poll::Ready(Err(_)))
+        self.is_closed() || matches!(self.send.poll_ready(&mut cx), Poll::Ready(Err(_)))
     }
 
     /// Streams that are open, or wait to be.

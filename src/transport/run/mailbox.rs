@@ -55,9 +55,9 @@ struct State {
     closed: bool,
     /// The task is gone: what it still had to say to the service has left, or never will.
     left: bool,
-    conversation: Option<Conversation>,
+    conversation: Option<Box<Conversation>>,
     /// The same, with the turn that a run which failed left undone.
-    broken: Option<Conversation>,
+    broken: Option<Box<Conversation>>,
     /// The task waits for everything to be taken.
     task_waits: bool,
     consumer: Option<Waker>,
@@ -132,11 +132,12 @@ impl Mailbox {
         conversation: Conversation,
         broken: Option<Conversation>,
     ) {
+        let conversation = Box::new(conversation);
         let mut state = self.lock();
         state.closed = true;
         state.waiting.push(events);
         state.conversation = Some(conversation);
-        state.broken = broken;
+        state.broken = broken.map(Box::new);
         let commands = std::mem::take(&mut state.commands);
         let askers = std::mem::take(&mut state.askers);
         let consumer = state.consumer.take();
@@ -209,7 +210,7 @@ impl Mailbox {
             Ok(snapshot) => Some(snapshot),
             Err(_) => {
                 let state = self.lock();
-                state.broken.as_ref().or(state.conversation.as_ref()).cloned()
+                state.broken.as_deref().or(state.conversation.as_deref()).cloned()
             }
         }
     }
@@ -230,7 +231,7 @@ impl Mailbox {
     }
 
     pub(crate) fn take_conversation(&self) -> Option<Conversation> {
-        self.lock().conversation.take()
+        self.lock().conversation.take().map(|conversation| *conversation)
     }
 
     /// Gives `command` to the task. One that comes too late is dropped, and its reply with it.

@@ -180,9 +180,9 @@ impl Run {
     /// for the next run. To stop early, call [`Run::cancel`] first. What the service committed
     /// before a failure is in the conversation.
     ///
-    /// It also waits until the last word to the service (the cancel, the end of the stream) has
-    /// left, at most [`FLUSH_LIMIT`](crate::run::FLUSH_LIMIT): a program that ends after it has
-    /// told the service.
+    /// It also waits until the last word to the service (the cancel, the end of a stream that the
+    /// service has not ended) has left, at most [`FLUSH_LIMIT`](crate::run::FLUSH_LIMIT): a program
+    /// that ends after it has told the service.
     pub async fn finish(mut self) -> (Ended, Conversation) {
         while self.next_batch(|_| {}).await.is_some() {}
         poll_fn(|cx| self.mailbox.poll_left(cx)).await;

@@ -25,8 +25,9 @@ use super::tap::Tap;
 /// Drives one run; a future to be spawned. Dropped early (the runtime shuts down), it tells the
 /// consumer so: nobody hangs (FAULTS M77b).
 pub(crate) struct Task {
-    /// Gone once the last event is out.
-    turn: Option<Turn>,
+    /// Gone once the last event is out. Boxed: it is some kilobytes, and a task is moved when it is
+    /// spawned.
+    turn: Option<Box<Turn>>,
     /// Everything else, apart from it so that a panic leaves the turn to be saved.
     io: Io,
 }
@@ -77,7 +78,9 @@ struct Leaving {
     outgoing: VecDeque<Bytes>,
     farewell: Farewell,
     /// When it is done in any case.
-    until: Pin<Box<Sleep>>,
+    until: Instant,
+    /// The sleep until then, once there is something to wait for.
+    sleep: Option<Pin<Box<Sleep>>>,
 }
 
 /// What is left to do on a stream whose attempt is over.
@@ -92,9 +95,10 @@ struct Farewell {
 impl Leaving {
     /// Flushes, ends and resets, for [`FLUSH_LIMIT`] at most.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.until.as_mut().poll(cx).is_pending() {
-            let Farewell { finish, reset } = self.farewell;
-            ready!(self.link.poll_closed(cx, &mut self.outgoing, finish, reset));
+        let Farewell { finish, reset } = self.farewell;
+        if self.link.poll_closed(cx, &mut self.outgoing, finish, reset).is_pending() {
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(self.until)));
+            ready!(sleep.as_mut().poll(cx));
         }
         if let Some(code) = self.farewell.reset {
             self.link.reset(code);
@@ -140,7 +144,7 @@ impl Task {
     pub(crate) fn new(
         mailbox: Arc<Mailbox>,
         limits: TaskLimits,
-        turn: Turn,
+        turn: Box<Turn>,
         router: Router,
         opening: Opening,
         beside: Beside,
@@ -187,7 +191,7 @@ impl Future for Task {
                 Again::Later => return Poll::Pending,
                 Again::Never => {
                     if let Some(turn) = turn.take() {
-                        io.end(turn);
+                        io.end(*turn);
                     }
                 }
             }
@@ -464,8 +468,8 @@ impl Io {
         let farewell = std::mem::take(&mut self.farewell);
         let outgoing = std::mem::take(&mut self.outgoing);
         if let Way::Open(link) = std::mem::replace(&mut self.way, Way::Gone) {
-            let until = Box::pin(sleep_until(Instant::now() + FLUSH_LIMIT));
-            self.leaving.push(Leaving { link, outgoing, farewell, until });
+            let until = Instant::now() + FLUSH_LIMIT;
+            self.leaving.push(Leaving { link, outgoing, farewell, until, sleep: None });
         }
         self.credit = Credit { stopped: self.credit.stopped, ..Credit::default() };
         self.handlers.renew();
