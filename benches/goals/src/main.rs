@@ -31,6 +31,7 @@ fn main() {
         return stream::profile(match which.as_str() {
             "single" => stream::Profile::Single,
             "packed" => stream::Profile::Packed,
+            "paced" => stream::Profile::Paced,
             _ => stream::Profile::Runs,
         });
     }

@@ -139,6 +139,7 @@ pub enum Profile {
     Packed,
     /// Many short runs, one after the other.
     Runs,
+    Paced,
 }
 
 /// Our client alone, for a profiler; then bare h2 for a moment, to say what it took.
@@ -148,6 +149,7 @@ pub fn profile(which: Profile) {
         Profile::Single => (Answer::Single(SINGLE), SINGLE, 200),
         Profile::Packed => (Answer::Packed(PACKED), PACKED * 500, 200),
         Profile::Runs => (Answer::Single(1), 1, 50_000),
+        Profile::Paced => (Answer::Paced(PACED), PACED, 50),
     };
     let server = Server::start(Plan::of(answer));
     let client = clients::ours(&server);
