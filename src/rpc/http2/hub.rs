@@ -64,11 +64,10 @@ impl Hub {
     /// The driver left h2: empties the ready list. Says whether there was anything on it.
     pub(super) fn leave(&self) -> bool {
         self.polling.store(false, Ordering::SeqCst);
-        let mut ready = lock(&self.ready);
-        if ready.is_empty() {
-            return false;
-        }
-        let mut ready = std::mem::take(&mut *ready);
+        let mut ready = match &mut *lock(&self.ready) {
+            none if none.is_empty() => return false,
+            some => std::mem::take(some),
+        };
         for stream in ready.drain(..) {
             stream.queued.store(false, Ordering::SeqCst);
             stream.pump();

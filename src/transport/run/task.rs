@@ -67,14 +67,14 @@ struct Io {
 enum Way {
     /// Waiting for a connection and a place on it.
     Opening(Opening),
-    Open(Link),
+    Open(Box<Link>),
     /// No stream: never, not any more, or not yet again.
     Gone,
 }
 
 /// A stream that only gets its end.
 struct Leaving {
-    link: Link,
+    link: Box<Link>,
     outgoing: VecDeque<Bytes>,
     farewell: Farewell,
     /// When it is done in any case.
@@ -304,7 +304,7 @@ impl Io {
             match opening.poll(cx, &mut self.outgoing) {
                 Poll::Pending => return,
                 Poll::Ready(Ok((link, credentials))) => {
-                    self.way = Way::Open(link);
+                    self.way = Way::Open(Box::new(link));
                     self.tap.hide(&credentials.redactor, now);
                     turn.handle_renewed(credentials.redactor.clone());
                     self.router.used(credentials);
