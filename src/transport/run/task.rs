@@ -25,8 +25,9 @@ use super::tap::Tap;
 /// Drives one run; a future to be spawned. Dropped early (the runtime shuts down), it tells the
 /// consumer so: nobody hangs (FAULTS M77b).
 pub(crate) struct Task {
-    /// Gone once the last event is out.
-    turn: Option<Turn>,
+    /// Gone once the last event is out. Boxed: it is some kilobytes, and a task is moved when it is
+    /// spawned.
+    turn: Option<Box<Turn>>,
     /// Everything else, apart from it so that a panic leaves the turn to be saved.
     io: Io,
 }
@@ -66,18 +67,20 @@ struct Io {
 enum Way {
     /// Waiting for a connection and a place on it.
     Opening(Opening),
-    Open(Link),
+    Open(Box<Link>),
     /// No stream: never, not any more, or not yet again.
     Gone,
 }
 
 /// A stream that only gets its end.
 struct Leaving {
-    link: Link,
+    link: Box<Link>,
     outgoing: VecDeque<Bytes>,
     farewell: Farewell,
     /// When it is done in any case.
-    until: Pin<Box<Sleep>>,
+    until: Instant,
+    /// The sleep until then, once there is something to wait for.
+    sleep: Option<Pin<Box<Sleep>>>,
 }
 
 /// What is left to do on a stream whose attempt is over.
@@ -92,9 +95,10 @@ struct Farewell {
 impl Leaving {
     /// Flushes, ends and resets, for [`FLUSH_LIMIT`] at most.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.until.as_mut().poll(cx).is_pending() {
-            let Farewell { finish, reset } = self.farewell;
-            ready!(self.link.poll_closed(cx, &mut self.outgoing, finish, reset));
+        let Farewell { finish, reset } = self.farewell;
+        if self.link.poll_closed(cx, &mut self.outgoing, finish, reset).is_pending() {
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(self.until)));
+            ready!(sleep.as_mut().poll(cx));
         }
         if let Some(code) = self.farewell.reset {
             self.link.reset(code);
@@ -140,7 +144,7 @@ impl Task {
     pub(crate) fn new(
         mailbox: Arc<Mailbox>,
         limits: TaskLimits,
-        turn: Turn,
+        turn: Box<Turn>,
         router: Router,
         opening: Opening,
         beside: Beside,
@@ -187,7 +191,7 @@ impl Future for Task {
                 Again::Later => return Poll::Pending,
                 Again::Never => {
                     if let Some(turn) = turn.take() {
-                        io.end(turn);
+                        io.end(*turn);
                     }
                 }
             }
@@ -300,7 +304,7 @@ impl Io {
             match opening.poll(cx, &mut self.outgoing) {
                 Poll::Pending => return,
                 Poll::Ready(Ok((link, credentials))) => {
-                    self.way = Way::Open(link);
+                    self.way = Way::Open(Box::new(link));
                     self.tap.hide(&credentials.redactor, now);
                     turn.handle_renewed(credentials.redactor.clone());
                     self.router.used(credentials);
@@ -464,8 +468,8 @@ impl Io {
         let farewell = std::mem::take(&mut self.farewell);
         let outgoing = std::mem::take(&mut self.outgoing);
         if let Way::Open(link) = std::mem::replace(&mut self.way, Way::Gone) {
-            let until = Box::pin(sleep_until(Instant::now() + FLUSH_LIMIT));
-            self.leaving.push(Leaving { link, outgoing, farewell, until });
+            let until = Instant::now() + FLUSH_LIMIT;
+            self.leaving.push(Leaving { link, outgoing, farewell, until, sleep: None });
         }
         self.credit = Credit { stopped: self.credit.stopped, ..Credit::default() };
         self.handlers.renew();
@@ -533,7 +537,7 @@ fn obey(turn: &mut Turn, command: Command, tap: &mut Tap, now: std::time::Instan
 impl Drop for Task {
     fn drop(&mut self) {
         if let Some(turn) = self.turn.take() {
-            self.io.filling.append(&mut broken_off(&turn));
+            self.io.filling.push(broken_off(&turn));
             let broken = Some(turn.snapshot());
             self.io.mailbox.close(&mut self.io.filling, turn.into_conversation(), broken);
         }
@@ -542,13 +546,11 @@ impl Drop for Task {
 }
 
 /// The last event of a run whose task ended before its time.
-fn broken_off(turn: &Turn) -> Batch {
+fn broken_off(turn: &Turn) -> EventRef<'static> {
     let error = Error::new(
         Kind::Interrupted,
         "the task that drives this run ended before the run: its runtime was shut down, or it panicked",
     )
     .with_blame(Blame::Local);
-    let mut batch = Batch::default();
-    batch.push(EventRef::Other(Event::Ended(Err(turn.broken_by(error)))));
-    batch
+    EventRef::Other(Box::new(Event::Ended(Err(turn.broken_by(error)))))
 }
