@@ -238,7 +238,7 @@ impl Splitter {
     }
 
     /// Takes what the chunk has of the payload that is missing, and says how much that is.
-    #[inline(always)]
+    #[inline(never)]
     fn carry_on(&mut self, chunk: &[u8]) -> (Stitched, usize) {
         let part = chunk.get(..self.missing).unwrap_or(chunk);
         if self.carry.capacity() - self.carry.len() < part.len() {

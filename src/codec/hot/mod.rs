@@ -214,15 +214,7 @@ const fn two_bytes(len: usize) -> [u8; 2] {
 /// a few words, the long ones plain ASCII or worth a vector unit.
 #[inline(always)]
 fn utf8(bytes: &[u8]) -> Option<&str> {
-    // One call for each length of the validator's loop: with the count known there is no loop.
-    match bytes.len() {
-        0..8 => smoothutf8::from_utf8(bytes),
-        8..16 => smoothutf8::from_utf8(bytes),
-        16..32 => smoothutf8::from_utf8(bytes),
-        32..48 => smoothutf8::from_utf8(bytes),
-        48..64 => smoothutf8::from_utf8(bytes),
-        _ => utf8_long(bytes),
-    }
+    if bytes.len() < 64 { smoothutf8::from_utf8(bytes) } else { utf8_long(bytes) }
 }
 
 fn utf8_long(bytes: &[u8]) -> Option<&str> {

@@ -181,7 +181,8 @@ impl Transcript {
     fn with_open(&self, parts: usize) -> Vec<Arc<Message>> {
         let mut messages = self.closed.clone();
         if let Some(content) = self.open.get(..parts).filter(|parts| !parts.is_empty()) {
-            messages.push(Arc::new(Message::Assistant { content: joined(content.iter().cloned()) }));
+            messages
+                .push(Arc::new(Message::Assistant { content: joined(content.iter().cloned()) }));
         }
         messages
     }

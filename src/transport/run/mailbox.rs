@@ -106,8 +106,7 @@ impl Mailbox {
     pub(crate) fn publish(&self, events: &mut Batch, limits: &BatchLimits) -> Queue {
         let mut state = self.lock();
         let was_taken = state.waiting.is_empty();
-        let consumer =
-            if was_taken && !events.is_empty() { state.consumer.take() } else { None };
+        let consumer = if was_taken && !events.is_empty() { state.consumer.take() } else { None };
         state.waiting.push(events);
         let (weight, is_full) = (state.waiting.weight(), state.waiting.is_full(limits));
         drop(state);
