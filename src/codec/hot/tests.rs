@@ -245,7 +245,7 @@ fn put_wide(out: &mut Vec<u8>, number: u32, wide: bool, content: &[u8]) {
     if !wide {
         return put_bytes(out, number, content);
     }
-    out.extend([number as u8 * 8 + 2 | 0x80, 0x80, 0]);
+    out.extend([(number as u8 * 8 + 2) | 0x80, 0x80, 0]);
     put_varint(out, content.len() as u64 | 1 << 14);
     let end = out.len() - 1;
     // The bit above the length is taken back: a last group of nothing.
