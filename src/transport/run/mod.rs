@@ -1,6 +1,7 @@
 //! A run as its caller sees it: events out, answers in.
 
 mod batch;
+mod credit;
 mod handlers;
 mod keeper;
 mod link;

@@ -16,6 +16,7 @@ use crate::exec::Effects;
 use crate::run::{Event, EventRef, FLUSH_LIMIT, Flow, Output, Polled, ServeTask, Turn, Work};
 
 use super::batch::{Batch, BatchLimits};
+use super::credit::Credit;
 use super::handlers::{Handlers, Report};
 use super::keeper::Keeper;
 use super::link::{Link, NotOpened, Opening, Router};
@@ -35,7 +36,6 @@ pub(crate) struct Task {
 struct Io {
     mailbox: Arc<Mailbox>,
     limits: BatchLimits,
-    credit_due: usize,
     router: Router,
     way: Way,
     /// Streams whose attempt is over, until they have had their end.
@@ -107,21 +107,6 @@ impl Leaving {
     }
 }
 
-/// Bytes of the body that have not been given back to the peer's window.
-#[derive(Default)]
-struct Credit {
-    /// In the turn, perhaps not decoded.
-    in_turn: usize,
-    /// Decoded, with events that the consumer has not taken.
-    in_batch: usize,
-    /// Done with, until it is worth an update of the window.
-    owed: usize,
-    /// The turn stopped before it had decoded everything.
-    stopped: bool,
-    /// Something was read after that: the turn knows that bytes wait, and no more are read.
-    held: bool,
-}
-
 /// What goes on beside the streams of a run.
 pub(crate) struct Beside {
     pub(crate) handlers: Handlers,
@@ -158,7 +143,6 @@ impl Task {
         let io = Io {
             mailbox,
             limits: limits.batch,
-            credit_due: limits.credit_due,
             router,
             way,
             leaving: Vec::new(),
@@ -170,7 +154,7 @@ impl Task {
             tap,
             filling: Batch::default(),
             full: false,
-            credit: Credit::default(),
+            credit: Credit::new(limits.credit_due),
             wake_at: None,
             sleep: Box::pin(sleep_until(Instant::now())),
             sleep_at: None,
@@ -214,7 +198,7 @@ impl Io {
     fn round(&mut self, turn: &mut Turn, cx: &mut Context<'_>) -> Again {
         let now = Instant::now().into_std();
         let crowded = !self.outgoing.is_empty();
-        let held = self.credit.held;
+        let held = !self.credit.may_read();
         let answered = self.take_commands(turn, cx, now);
         self.read(turn, cx, now);
         if self.sleep_at.is_some() && self.sleep.as_mut().poll(cx).is_ready() {
@@ -226,7 +210,7 @@ impl Io {
             return Again::Never;
         }
         let wrote = self.write(turn, cx, now);
-        let room = self.credit.stopped && !self.mailbox.wait_until_taken();
+        let room = self.credit.is_stopped() && !self.mailbox.wait_until_taken();
         let more = match polled {
             Polled::Stopped => room,
             Polled::Writing => wrote,
@@ -234,7 +218,7 @@ impl Io {
         };
         let uncrowded = crowded && self.outgoing.is_empty();
         // What came meanwhile has said so already: it is for this task to look.
-        let more = more || held && !self.credit.held;
+        let more = more || held && self.credit.may_read();
         let aside = self.look_aside(turn, cx);
         let again = answered || more || uncrowded || aside || self.set_sleep(cx);
         if again { Again::Now } else { Again::Later }
@@ -325,11 +309,10 @@ impl Io {
             }
         }
         if let Way::Open(link) = &mut self.way
-            && !self.credit.held
+            && self.credit.may_read()
         {
             let came = link.read(turn, &mut self.tap, cx, now);
-            self.credit.in_turn += came;
-            self.credit.held = self.credit.stopped && came > 0;
+            self.credit.came(came);
         }
     }
 
@@ -339,7 +322,7 @@ impl Io {
             self.publish();
         }
         if self.full && !turn.must_be_polled() {
-            self.credit.stopped = true;
+            self.credit.decoded(false);
             return Polled::Stopped;
         }
         let (filling, limits, tap) = (&mut self.filling, &self.limits, &self.tap);
@@ -359,8 +342,7 @@ impl Io {
         if polled == Polled::Ended {
             return polled;
         }
-        self.credit.stopped = polled != Polled::Drained;
-        self.credit.held &= self.credit.stopped;
+        self.credit.decoded(polled == Polled::Drained);
         self.publish();
         polled
     }
@@ -371,21 +353,14 @@ impl Io {
         let queue = self.mailbox.publish(&mut self.filling, &self.limits);
         self.full = queue.is_full;
         let credit = &mut self.credit;
-        if queue.was_taken {
-            credit.owed += std::mem::take(&mut credit.in_batch);
+        if credit.published(queue.was_taken, queue.weight) && !self.mailbox.wait_until_taken() {
+            credit.taken();
         }
-        if !credit.stopped {
-            credit.in_batch += std::mem::take(&mut credit.in_turn);
-        }
-        let waiting = credit.in_batch.min(queue.weight);
-        credit.owed += std::mem::replace(&mut credit.in_batch, waiting) - waiting;
-        if waiting >= self.credit_due && !self.mailbox.wait_until_taken() {
-            credit.owed += std::mem::take(&mut credit.in_batch);
-        }
-        if credit.owed >= self.credit_due
+        if let Some(bytes) = credit.to_release()
             && let Way::Open(link) = &mut self.way
         {
-            link.release(std::mem::take(&mut credit.owed));
+            link.release(bytes);
+            credit.released();
         }
     }
 
@@ -471,7 +446,7 @@ impl Io {
             let until = Instant::now() + FLUSH_LIMIT;
             self.leaving.push(Leaving { link, outgoing, farewell, until, sleep: None });
         }
-        self.credit = Credit { stopped: self.credit.stopped, ..Credit::default() };
+        self.credit.next_stream();
         self.handlers.renew();
     }
 
