@@ -166,7 +166,8 @@ fn arguments(pieces: usize, look: impl Fn(&Snapshot)) -> u64 {
     let counted = measure(|| {
         session.handle_body(body, now);
         session.poll_events(now, |event| {
-            let EventRef::Other(Event::Progress(progress)) = event else { panic!("{event:?}") };
+            let EventRef::Other(event) = event else { panic!("{event:?}") };
+            let Event::Progress(progress) = *event else { panic!("{event:?}") };
             let Progress::ToolArguments { snapshot, .. } = progress else { panic!("{progress:?}") };
             look(&snapshot);
             last = snapshot.len();

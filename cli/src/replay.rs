@@ -78,7 +78,9 @@ fn play(recording: &Recording, run: u32, mut printer: Printer) -> Result<u8, Fai
         if printed.is_ok() {
             printed = printer.event(&event);
         }
-        if let EventRef::Other(Event::Ended(ended)) = event {
+        if let EventRef::Other(event) = event
+            && let Event::Ended(ended) = *event
+        {
             code = ended.map_or_else(|error| exit_of(&error), |_| 0);
         }
     })?;

@@ -11,6 +11,9 @@ use crate::proto::{self, cursor_rule_type};
 /// The fields of a `RequestContext` on both sides of `tools`, which is field 7: those below and
 /// those above, each in ascending order. Nothing is written for what is empty.
 pub(super) fn fields(about: &RequestContext) -> (Vec<u8>, Vec<u8>) {
+    if *about == RequestContext::default() {
+        return Default::default();
+    }
     let below = proto::RequestContext {
         rules: about.rules.iter().map(rule).collect(),
         env: environment(&about.environment),

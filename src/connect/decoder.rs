@@ -76,6 +76,8 @@ pub struct Decoder {
     inflated: Vec<u8>,
     redactor: Redactor,
     state: State,
+    /// The end-stream message between [`special`] and the caller.
+    end: Option<EndStream>,
 }
 
 #[derive(Debug)]
@@ -101,6 +103,7 @@ impl Decoder {
             inflated: Vec::new(),
             redactor: Redactor::default(),
             state: State::Open,
+            end: None,
         }
     }
 
@@ -125,13 +128,23 @@ impl Decoder {
     #[inline(always)]
     pub fn next<'s, 'c: 's>(&'s mut self, chunk: &mut &'c [u8]) -> Result<Option<Envelope<'s>>> {
         if !matches!(self.state, State::Open) {
-            return self.after(chunk);
+            return self.after(chunk).map(|()| None);
         }
+        // The result is built here and nowhere else: one that a call writes goes through memory, and
+        // with it those of the plain messages.
         match self.splitter.next(chunk) {
             Ok(Some(Frame { flags: 0, payload })) => Ok(Some(Envelope::Message(payload))),
-            Ok(Some(frame)) => {
-                let (state, inflated) = (&mut self.state, &mut self.inflated);
-                special(frame, self.limits, inflated, &self.redactor, state)
+            Ok(Some(Frame { flags, payload })) => {
+                let (limits, inflated, end) = (&self.limits, &mut self.inflated, &mut self.end);
+                match special(flags, payload, limits, &self.redactor, inflated, end) {
+                    Ok(Special::AsItIs) => Ok(Some(Envelope::Message(payload))),
+                    Ok(Special::Inflated) => Ok(Some(Envelope::Message(&self.inflated))),
+                    Ok(Special::End) => {
+                        self.state = State::Ended;
+                        Ok(self.end.take().map(Envelope::EndStream))
+                    }
+                    Err(error) => Err(fail(&mut self.state, error)),
+                }
             }
             Ok(None) => Ok(None),
             Err(error) => Err(fail(&mut self.state, error.into())),
@@ -140,10 +153,10 @@ impl Decoder {
 
     /// Bytes after the end, or after an error.
     #[cold]
-    fn after<'s>(&'s mut self, chunk: &mut &[u8]) -> Result<Option<Envelope<'s>>> {
+    fn after(&mut self, chunk: &[u8]) -> Result<()> {
         match &self.state {
             State::Failed(error) => Err(error.clone()),
-            _ if chunk.is_empty() => Ok(None),
+            _ if chunk.is_empty() => Ok(()),
             _ => Err(fail(
                 &mut self.state,
                 Error::protocol("the peer sent data after the end-stream message"),
@@ -171,31 +184,41 @@ fn fail(state: &mut State, error: Error) -> Error {
     error
 }
 
+/// What a frame with flags turned out to be.
+enum Special {
+    /// A message, its bytes those of the frame.
+    AsItIs,
+    /// A message, its bytes in the inflated buffer.
+    Inflated,
+    /// The end-stream message, parsed.
+    End,
+}
+
 /// A frame with flags: decompressed, parsed. The splitter refused all other flags.
 #[inline(never)]
-fn special<'s>(
-    frame: Frame<'s>,
-    limits: Limits,
-    inflated: &'s mut Vec<u8>,
+fn special(
+    flags: u8,
+    payload: &[u8],
+    limits: &Limits,
     redactor: &Redactor,
-    state: &mut State,
-) -> Result<Option<Envelope<'s>>> {
-    let is_end = frame.flags & FLAG_END_STREAM != 0;
-    let mut payload = frame.payload;
-    if frame.flags & FLAG_COMPRESSED != 0 {
+    inflated: &mut Vec<u8>,
+    end: &mut Option<EndStream>,
+) -> Result<Special> {
+    let is_end = flags & FLAG_END_STREAM != 0;
+    let is_compressed = flags & FLAG_COMPRESSED != 0;
+    if is_compressed {
         let limit = if is_end { limits.end_stream } else { limits.decompressed };
         if inflated.capacity() > KEEP {
             *inflated = Vec::new();
         }
-        gzip::decompress(payload, limit, inflated).map_err(|error| fail(state, error.into()))?;
-        payload = inflated;
+        gzip::decompress(payload, limit, inflated)?;
     }
-    if !is_end {
-        return Ok(Some(Envelope::Message(payload)));
+    if is_end {
+        let payload = if is_compressed { inflated.as_slice() } else { payload };
+        *end = Some(EndStream::parse(payload, redactor)?);
+        return Ok(Special::End);
     }
-    let end = EndStream::parse(payload, redactor).map_err(|error| fail(state, error))?;
-    *state = State::Ended;
-    Ok(Some(Envelope::EndStream(end)))
+    Ok(if is_compressed { Special::Inflated } else { Special::AsItIs })
 }
 
 impl From<FrameError> for Error {

@@ -208,8 +208,19 @@ impl Splitter {
         if chunk.is_empty() {
             return Ok(None);
         }
+        // A byte inside a payload, with room for it: a call would cost more than the byte.
+        if let [byte] = **chunk
+            && self.missing > 1
+            && self.carry.len() < self.carry.capacity()
+        {
+            self.carry.push(byte);
+            self.missing -= 1;
+            *chunk = &[];
+            return Ok(None);
+        }
         // By value, and the count back: a chunk whose address is taken would live in memory.
-        let (stitched, used) = self.stitch(chunk);
+        let (stitched, used) =
+            if self.missing > 0 { self.carry_on(chunk) } else { self.begin(chunk) };
         *chunk = chunk.get(used..).unwrap_or_default();
         match stitched {
             Stitched::Incomplete => Ok(None),
@@ -226,47 +237,39 @@ impl Splitter {
         }
     }
 
-    /// Takes what the chunk has of a frame that is not whole in it, and says how much that is.
+    /// Takes what the chunk has of the payload that is missing, and says how much that is.
     #[inline(never)]
-    fn stitch(&mut self, chunk: &[u8]) -> (Stitched, usize) {
-        let mut used = 0;
-        if self.missing == 0 {
-            let (stitched, of_header) = self.begin(chunk);
-            if stitched != Stitched::Carried {
-                return (stitched, of_header);
-            }
-            used = of_header;
-        }
-        let rest = chunk.get(used..).unwrap_or_default();
-        let part = rest.get(..self.missing).unwrap_or(rest);
+    fn carry_on(&mut self, chunk: &[u8]) -> (Stitched, usize) {
+        let part = chunk.get(..self.missing).unwrap_or(chunk);
         if self.carry.capacity() - self.carry.len() < part.len() {
             self.grow(part.len());
         }
-        match part {
-            [byte] => self.carry.push(*byte),
-            part => self.carry.extend_from_slice(part),
-        }
-        used += part.len();
+        self.carry.extend_from_slice(part);
         self.missing -= part.len();
         if self.missing > 0 {
-            return (Stitched::Incomplete, used);
+            return (Stitched::Incomplete, part.len());
         }
         self.head_len = 0;
-        (Stitched::Carried, used)
+        (Stitched::Carried, part.len())
     }
 
-    /// Takes the header, as far as it is there; `Carried` when it is complete and the payload is
-    /// to be carried.
-    #[inline]
+    /// Takes the header of a frame that is not whole in the chunk, as far as it is there, and what
+    /// there is of the payload.
+    #[inline(never)]
     fn begin(&mut self, chunk: &[u8]) -> (Stitched, usize) {
         if self.error.is_some() {
             return (Stitched::Failed, 0);
         }
-        let mut used = 0;
-        for (slot, byte) in self.head.iter_mut().skip(self.head_len).zip(chunk) {
-            *slot = *byte;
-            used += 1;
-        }
+        let used = match chunk.first_chunk() {
+            Some(head) if self.head_len == 0 => {
+                self.head = *head;
+                HEADER_LEN
+            }
+            _ => {
+                let missing = self.head.iter_mut().skip(self.head_len);
+                missing.zip(chunk).map(|(slot, byte)| *slot = *byte).count()
+            }
+        };
         self.head_len += used;
         if self.head_len < HEADER_LEN {
             return (Stitched::Incomplete, used);
@@ -276,7 +279,8 @@ impl Splitter {
             self.error = Some(self.rules.refusal(flags, len));
             return (Stitched::Failed, used);
         }
-        if len <= chunk.len() - used {
+        let rest = chunk.get(used..).unwrap_or_default();
+        if len <= rest.len() {
             self.head_len = 0;
             return (Stitched::InChunk, used);
         }
@@ -285,7 +289,12 @@ impl Splitter {
             self.carry = Vec::new();
         }
         self.missing = len;
-        (Stitched::Carried, used)
+        if self.carry.capacity() < rest.len() {
+            self.grow(rest.len());
+        }
+        self.carry.extend_from_slice(rest);
+        self.missing -= rest.len();
+        (Stitched::Incomplete, used + rest.len())
     }
 
     /// Room for `more` bytes of the payload: [`FIRST_RESERVE`] at first, then twice what is there,

@@ -262,7 +262,7 @@ impl<S: FnMut(EventRef<'_>)> Player<S> {
         if !self.over {
             let error = Error::new(Kind::Interrupted, "the recording ends before the run did")
                 .with_blame(Blame::Local);
-            (self.sink)(EventRef::Other(Event::Ended(Err(error))));
+            (self.sink)(EventRef::Other(Box::new(Event::Ended(Err(error)))));
             self.over = true;
         }
     }

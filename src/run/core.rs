@@ -305,6 +305,12 @@ impl Core {
     }
 
     /// The calls that wait to be handed out, as one event.
+    /// Whether [`Self::hand_out`] would do anything.
+    #[inline]
+    pub(super) fn has_call_to_hand_out(&self) -> bool {
+        self.timers.is_armed(Timer::ToolBatch) || self.tools.has_unannounced()
+    }
+
     pub(super) fn hand_out(&mut self, now: Instant) -> Option<Event> {
         self.timers.stop(Timer::ToolBatch);
         if !self.tools.has_unannounced() {

@@ -21,8 +21,8 @@ pub enum EventRef<'a> {
     Thinking(&'a str),
     /// Output tokens since the last such event, as the service counts them; never negative.
     OutputTokens(u32),
-    /// Everything that is not hot.
-    Other(Event),
+    /// Everything that is not hot; boxed, so that what is hot is passed on in registers.
+    Other(Box<Event>),
 }
 
 impl EventRef<'_> {
@@ -32,7 +32,7 @@ impl EventRef<'_> {
             Self::Text(text) => Event::Text(text.to_owned()),
             Self::Thinking(text) => Event::Thinking(text.to_owned()),
             Self::OutputTokens(tokens) => Event::OutputTokens(tokens),
-            Self::Other(event) => event,
+            Self::Other(event) => *event,
         }
     }
 

@@ -58,17 +58,30 @@ impl Core {
     }
 
     /// Content after tool calls means that the batch is complete; replaced bytes are owned up to.
+    #[inline]
     fn before_content(
         &mut self,
         replaced: bool,
         now: Instant,
         emit: &mut impl FnMut(EventRef<'_>),
     ) {
+        if replaced || self.has_call_to_hand_out() {
+            self.say_before_content(replaced, now, emit);
+        }
+    }
+
+    #[cold]
+    fn say_before_content(
+        &mut self,
+        replaced: bool,
+        now: Instant,
+        emit: &mut impl FnMut(EventRef<'_>),
+    ) {
         if let Some(event) = self.hand_out(now) {
-            emit(EventRef::Other(event));
+            emit(EventRef::Other(Box::new(event)));
         }
         if replaced {
-            emit(EventRef::Other(Event::Notice(Notice::Utf8Replaced)));
+            emit(EventRef::Other(Box::new(Event::Notice(Notice::Utf8Replaced))));
         }
     }
 

@@ -223,7 +223,7 @@ impl Session {
     fn pump<S: FnMut(EventRef<'_>) -> Flow>(&mut self, now: Instant, sink: &mut S) -> Polled {
         loop {
             while let Some(event) = self.core.pop_event() {
-                if sink(EventRef::Other(event)) == Flow::Stop {
+                if sink(EventRef::Other(Box::new(event))) == Flow::Stop {
                     return Polled::Stopped;
                 }
             }

@@ -67,6 +67,7 @@ impl Timers {
         self.0 = Default::default();
     }
 
+    #[inline]
     pub(crate) fn is_armed(&self, timer: Timer) -> bool {
         self.0[timer as usize].is_some()
     }

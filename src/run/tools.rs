@@ -45,6 +45,7 @@ impl ToolTable {
         self.pending.is_empty()
     }
 
+    #[inline]
     pub(crate) fn has_unannounced(&self) -> bool {
         self.pending.iter().any(|call| !call.handed_out)
     }

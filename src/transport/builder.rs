@@ -224,7 +224,7 @@ impl ClientBuilder {
             Pool::new(unary_at, connector, self.pool.clone())
         };
         let shared =
-            Shared::new(pool, unary, headers, self.run, self.queue, self.unary, &self.pool.http2);
+            Shared::new(pool, unary, headers, self.run, self.queue, self.unary, &self.pool.http2)?;
         Ok(Client::new(shared, access))
     }
 }

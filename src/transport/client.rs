@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{HeaderMap, HeaderValue};
-use http::{Method, Request, Version};
+use http::{Method, Request, Uri, Version};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -67,6 +67,8 @@ pub struct Client {
 pub(super) struct Shared {
     runs: Pool,
     unary: Pool,
+    /// Where runs go.
+    run_uri: Uri,
     headers: Headers,
     options: Options,
     limits: TaskLimits,
@@ -83,7 +85,8 @@ impl Shared {
         queue: QueueLimits,
         unary_limits: UnaryLimits,
         http2: &Http2Config,
-    ) -> Self {
+    ) -> Result<Self> {
+        let run_uri = runs.endpoint().uri(RUN)?;
         let window = usize::try_from(http2.stream_window).unwrap_or(usize::MAX);
         // A batch is being read, one waits, one is being filled, and the one that waits may take up
         // the last: so a quarter each keeps the sum. Half the window is left for bytes behind it.
@@ -92,7 +95,7 @@ impl Shared {
         let credit_due = (window / 8).max(1);
         let limits = TaskLimits { batch, credit_due };
         let retries = RetryBudget::default();
-        Self { runs, unary, headers, options, limits, unary_limits, retries }
+        Ok(Self { runs, unary, run_uri, headers, options, limits, unary_limits, retries })
     }
 }
 
@@ -195,8 +198,10 @@ impl Client {
             Err(error) => return Err(StartError::new(error, conversation)),
         };
         let checkout = self.shared.runs.checkout();
-        // Lets the dial send its first packet before the request is encoded and hashed.
-        tokio::task::yield_now().await;
+        if !checkout.is_there() {
+            // Lets the dial send its first packet before the request is encoded and hashed.
+            tokio::task::yield_now().await;
+        }
         let credentials = match self.access.now().await {
             Ok(credentials) => credentials,
             Err(error) => return Err(StartError::new(error, conversation)),
@@ -219,7 +224,7 @@ impl Client {
         let (handlers, limits) = (Handlers::new(host), self.shared.limits);
         let span = tap.span();
         let beside = Beside { handlers, keeper, tap };
-        let task = Task::new(Arc::clone(&mailbox), limits, turn, router, opening, beside);
+        let task = Task::new(Arc::clone(&mailbox), limits, Box::new(turn), router, opening, beside);
         tokio::spawn(task.instrument(span));
         Ok(Run::new(mailbox, request_id))
     }
@@ -229,7 +234,7 @@ impl Client {
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;
         *request.version_mut() = Version::HTTP_2;
-        *request.uri_mut() = self.endpoint().uri(RUN)?;
+        *request.uri_mut() = self.shared.run_uri.clone();
         *request.headers_mut() = self.headers(CallShape::Run, request_id, None)?;
         Ok(request)
     }

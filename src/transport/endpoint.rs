@@ -119,7 +119,8 @@ impl Endpoint {
         .with_hint("use https://, or allow clear text explicitly"))
     }
 
-    /// The URI of a request: `path` begins with a slash and is one of ours.
+    /// The URI of a request: `path` begins with a slash and is one of ours. Parses the authority, so
+    /// what is asked for again and again is kept.
     pub(crate) fn uri(&self, path: &'static str) -> Result<Uri> {
         let scheme = if self.tls { Scheme::HTTPS } else { Scheme::HTTP };
         let bad = |_| refuse("cannot be put into a request");

@@ -55,21 +55,37 @@ pub(crate) enum CallShape {
     Unary,
 }
 
-/// The part of the headers that is the same for all calls of a client.
+/// The part of the headers that is the same for all calls of a client, put together once.
 #[derive(Debug, Clone)]
 pub(crate) struct Headers {
-    extra: HeaderMap,
-    version: HeaderValue,
-    client_type: HeaderValue,
+    run: HeaderMap,
+    unary: HeaderMap,
 }
 
 impl Headers {
     pub(crate) fn new(identity: &Identity, extra: &[(String, String)]) -> Result<Self> {
-        Ok(Self {
-            extra: extra_headers(extra)?,
-            version: value(&identity.version).ok_or_else(|| bad("client version"))?,
-            client_type: value(&identity.client_type).ok_or_else(|| bad("client type"))?,
-        })
+        let mut unary = extra_headers(extra)?;
+        unary.remove(header::AUTHORIZATION);
+        let put = |map: &mut HeaderMap, name, value| {
+            map.insert(HeaderName::from_static(name), value);
+        };
+        for (name, text) in [("te", "trailers"), ("x-ghost-mode", "true")] {
+            put(&mut unary, name, HeaderValue::from_static(text));
+        }
+        let version = value(&identity.version).ok_or_else(|| bad("client version"))?;
+        put(&mut unary, "x-cursor-client-version", version);
+        let client_type = value(&identity.client_type).ok_or_else(|| bad("client type"))?;
+        put(&mut unary, "x-cursor-client-type", client_type);
+        let mut run = unary.clone();
+        put(&mut unary, "content-type", HeaderValue::from_static("application/proto"));
+        for (name, text) in [
+            ("content-type", "application/connect+proto"),
+            ("connect-protocol-version", "1"),
+            ("connect-accept-encoding", "gzip"),
+        ] {
+            put(&mut run, name, HeaderValue::from_static(text));
+        }
+        Ok(Self { run, unary })
     }
 
     /// All headers of one call. The protocol's own replace a caller's of the same name.
@@ -83,23 +99,13 @@ impl Headers {
             .filter(|id| id.len() <= MAX_REQUEST_ID)
             .and_then(value)
             .ok_or_else(|| bad("request id"))?;
-        let mut map = self.extra.clone();
-        map.remove(header::AUTHORIZATION);
+        let mut map = match shape {
+            CallShape::Run => self.run.clone(),
+            CallShape::Unary => self.unary.clone(),
+        };
         if let Some(token) = token {
             map.insert(header::AUTHORIZATION, token.clone());
         }
-        let content_type = match shape {
-            CallShape::Run => "application/connect+proto",
-            CallShape::Unary => "application/proto",
-        };
-        let fixed = [("content-type", content_type), ("te", "trailers"), ("x-ghost-mode", "true")];
-        let run_only = [("connect-protocol-version", "1"), ("connect-accept-encoding", "gzip")];
-        let run_only = if shape == CallShape::Run { &run_only[..] } else { &[] };
-        for (name, text) in fixed.iter().chain(run_only) {
-            map.insert(HeaderName::from_static(name), HeaderValue::from_static(text));
-        }
-        map.insert(HeaderName::from_static("x-cursor-client-version"), self.version.clone());
-        map.insert(HeaderName::from_static("x-cursor-client-type"), self.client_type.clone());
         map.insert(HeaderName::from_static("x-request-id"), request_id);
         Ok(map)
     }

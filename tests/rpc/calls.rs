@@ -333,7 +333,7 @@ async fn bad_requests_get_the_status_or_the_error_that_says_so() {
         let handler = move |accepted| router.clone().serve(accepted);
         serve_connection(far, Http2Config::server(), handler, pending()).await
     });
-    let (connection, driver) =
+    let (mut connection, driver) =
         ClientConnection::handshake(near, Http2Config::default()).await.unwrap();
     tokio::spawn(driver);
     let mut bomb = Vec::new();

@@ -262,7 +262,7 @@ async fn goaway_with_an_error_names_code_and_debug_data() {
 #[tokio::test]
 async fn a_draining_connection_finishes_old_streams_and_refuses_new_ones() {
     let (near, far) = duplex(LINK);
-    let (connection, _driver) = connect(near).await;
+    let (mut connection, _driver) = connect(near).await;
     let mut peer = Raw::server(far).await;
     let mut kept = connection.open(request(), None, true).unwrap();
     let id = peer.expect(raw::HEADERS).await.stream;
@@ -286,7 +286,7 @@ async fn a_draining_connection_finishes_old_streams_and_refuses_new_ones() {
 async fn resets_keep_what_came_before_and_name_their_code() {
     for code in [0, 1, 2, 3, 5, 7, 8, 11, 13, 99_u32] {
         let (near, far) = duplex(LINK);
-        let (connection, _driver) = connect(near).await;
+        let (mut connection, _driver) = connect(near).await;
         let mut peer = Raw::server(far).await;
         let mut open = connection.open(request(), None, false).unwrap();
         let id = peer.expect(raw::HEADERS).await.stream;
@@ -423,7 +423,7 @@ async fn a_dropped_driver_ends_every_stream() {
 #[tokio::test]
 async fn a_dropped_stream_is_cancelled() {
     let (near, far) = duplex(LINK);
-    let (connection, _driver) = connect(near).await;
+    let (mut connection, _driver) = connect(near).await;
     let mut peer = Raw::server(far).await;
     let open = connection.open(request(), Some(Bytes::from_static(b"x")), false).unwrap();
     let id = peer.expect(raw::HEADERS).await.stream;

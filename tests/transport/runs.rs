@@ -547,7 +547,11 @@ async fn sixty_thousand_small_frames_wait_for_a_consumer_that_sleeps() {
             assert_eq!(text, "nineteen characters");
             texts += 1;
         }
-        EventRef::Other(Event::Ended(end)) => ended = Some(end),
+        EventRef::Other(event) => {
+            if let Event::Ended(end) = *event {
+                ended = Some(end);
+            }
+        }
         _ => {}
     };
     let mut sink = sink;

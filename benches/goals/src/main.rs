@@ -28,7 +28,12 @@ fn main() {
     if let [word, which] = &words[..]
         && word == "--profile"
     {
-        return stream::profile(which == "single");
+        return stream::profile(match which.as_str() {
+            "single" => stream::Profile::Single,
+            "packed" => stream::Profile::Packed,
+            "paced" => stream::Profile::Paced,
+            _ => stream::Profile::Runs,
+        });
     }
     let wanted = |name: &str| words.is_empty() || words.iter().any(|word| word == name);
     let mut table = table::Table::default();

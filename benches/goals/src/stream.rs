@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::net::clients::{self, Connect, H2, Tonic};
 use crate::net::floor::Floor;
 use crate::net::{Answer, Plan, Server};
-use crate::race::{Race, Results};
+use crate::race::{Race, Results, thread_time};
 use crate::table::Table;
 use crate::{heap, net};
 
@@ -132,11 +132,43 @@ fn stalled(table: &mut Table) {
     table.at_most("14", "the same, memory at its peak", 16.0, peak, " MiB");
 }
 
-/// Our client alone, for a profiler to look at.
-pub fn profile(single: bool) {
+/// What a profiler can look at.
+#[derive(Clone, Copy)]
+pub enum Profile {
+    Single,
+    Packed,
+    /// Many short runs, one after the other.
+    Runs,
+    Paced,
+}
+
+/// Our client alone, for a profiler; then bare h2 for a moment, to say what it took.
+pub fn profile(which: Profile) {
     let runtime = clients::runtime();
-    let answer = if single { Answer::Single(SINGLE) } else { Answer::Packed(PACKED) };
+    let (answer, messages, runs) = match which {
+        Profile::Single => (Answer::Single(SINGLE), SINGLE, 200),
+        Profile::Packed => (Answer::Packed(PACKED), PACKED * 500, 200),
+        Profile::Runs => (Answer::Single(1), 1, 50_000),
+        Profile::Paced => (Answer::Paced(PACED), PACED, 50),
+    };
     let server = Server::start(Plan::of(answer));
     let client = clients::ours(&server);
-    (0..200).for_each(|_| _ = runtime.block_on(clients::ours_read(&client)));
+    let each = |runs: u32, run: &dyn Fn()| {
+        let start = (thread_time(), heap::count());
+        let one = |_| {
+            let start = thread_time();
+            run();
+            thread_time() - start
+        };
+        let least = (0..runs).map(one).min().unwrap_or_default().as_secs_f64();
+        let heap = heap::count() - start.1;
+        let all = (thread_time() - start.0).as_secs_f64() / f64::from(runs);
+        let [least, all] = [least, all].map(|time| time * 1e9 / messages as f64);
+        let calls = heap.calls as f64 / f64::from(runs);
+        eprintln!("{least:.1} ns of CPU a message at best, {all:.1} in all; {calls:.1} allocations a run");
+    };
+    each(runs, &|| _ = runtime.block_on(clients::ours_read(&client)));
+    eprint!("h2 alone: ");
+    let h2 = runtime.block_on(H2::connect(&server));
+    each(runs / 4, &|| _ = runtime.block_on(h2.discard()));
 }

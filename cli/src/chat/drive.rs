@@ -177,9 +177,10 @@ impl Chat {
 
 impl Asked {
     fn note(&mut self, event: EventRef<'_>) {
-        match event {
-            EventRef::Other(Event::ToolCalls(calls)) => self.calls.extend(calls),
-            EventRef::Other(Event::Ended(ended)) => self.ended = Some(ended),
+        let EventRef::Other(event) = event else { return };
+        match *event {
+            Event::ToolCalls(calls) => self.calls.extend(calls),
+            Event::Ended(ended) => self.ended = Some(ended),
             _ => {}
         }
     }

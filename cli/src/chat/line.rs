@@ -133,7 +133,7 @@ mod tests {
             Event::Text(text) => EventRef::Text(text),
             Event::Thinking(text) => EventRef::Thinking(text),
             Event::OutputTokens(tokens) => EventRef::OutputTokens(*tokens),
-            other => EventRef::Other(other.clone()),
+            other => EventRef::Other(Box::new(other.clone())),
         }
     }
 

@@ -172,7 +172,7 @@ mod tests {
         let events = [
             EventRef::Thinking("hm"),
             EventRef::Text("a\u{1b}"),
-            EventRef::Other(Event::ToolCalls(vec![])),
+            EventRef::Other(Box::new(Event::ToolCalls(vec![]))),
             EventRef::Text("b"),
         ];
         assert_eq!(printed(Report::Text, PIPE, &events), "a\u{1b}b\n");

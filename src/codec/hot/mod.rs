@@ -189,6 +189,18 @@ fn decode_other<'a>(payload: &'a [u8], limits: &Limits) -> Result<Incoming<'a>> 
             _ => {}
         }
     }
+    decode_any(payload, limits)
+}
+
+/// What has not the one shape of a delta. Apart from the longer deltas, which need less of the stack.
+#[inline(never)]
+fn decode_any<'a>(payload: &'a [u8], limits: &Limits) -> Result<Incoming<'a>> {
+    if let Some((number, text)) = walk::lone_delta(payload)
+        && let Some(text) = utf8(text)
+    {
+        let text = Cow::Borrowed(text);
+        return Ok(if number == 1 { Incoming::Text(text) } else { Incoming::Thinking(text) });
+    }
     walk::decode(payload, limits)
 }
 
@@ -208,9 +220,10 @@ fn utf8(bytes: &[u8]) -> Option<&str> {
 fn utf8_long(bytes: &[u8]) -> Option<&str> {
     // A guess from both ends, which a pass over all of it would cost more to know. Where it is
     // wrong the text is validated all the same, at the other one's pace.
-    let plain = bytes.first_chunk::<32>().is_some_and(|start| start.is_ascii())
-        && bytes.last_chunk::<32>().is_some_and(|end| end.is_ascii());
-    if plain && bytes.len() < 512 {
+    let plain = |end: Option<&[u8; 8]>| {
+        end.is_some_and(|end| u64::from_le_bytes(*end) & 0x8080_8080_8080_8080 == 0)
+    };
+    if bytes.len() < 512 && plain(bytes.first_chunk()) && plain(bytes.last_chunk()) {
         return smoothutf8::from_utf8(bytes);
     }
     simdutf8::basic::from_utf8(bytes).ok()

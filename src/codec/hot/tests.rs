@@ -240,6 +240,91 @@ fn fits(declared: &'static str, kind: Shaped) -> Option<(&'static Shape, &'stati
     }
 }
 
+/// A message field with its tag and its length written longer than needed where `wide`.
+fn put_wide(out: &mut Vec<u8>, number: u32, wide: bool, content: &[u8]) {
+    if !wide {
+        return put_bytes(out, number, content);
+    }
+    out.extend([(number as u8 * 8 + 2) | 0x80, 0x80, 0]);
+    put_varint(out, content.len() as u64 | 1 << 14);
+    let end = out.len() - 1;
+    // The bit above the length is taken back: a last group of nothing.
+    out[end] = 0;
+    out.extend(content);
+}
+
+/// A delta with something unknown beside it at each of its three levels.
+fn beside(case: u32, text: &[u8], unknown: &[Vec<u8>; 6], wide: bool) -> Vec<u8> {
+    let mut level = text.to_vec();
+    for (pair, number) in unknown.chunks(2).zip([1, case, 1]) {
+        let content = std::mem::replace(&mut level, pair[0].clone());
+        put_wide(&mut level, number, wide, &content);
+        level.extend(&pair[1]);
+    }
+    level
+}
+
+#[test]
+fn a_lone_delta_is_seen_whatever_is_unknown_beside_it() {
+    let unknown = |number: u32| {
+        [
+            Vec::new(),
+            built(|out| put_uint(out, number, 300)),
+            built(|out| put_str(out, number, "later")),
+            built(|out| {
+                put_tag(out, number, WireType::StartGroup);
+                put_uint(out, 1, 1);
+                put_tag(out, number, WireType::EndGroup);
+            }),
+            built(|out| {
+                put_tag(out, number, WireType::I32);
+                out.extend([1, 2, 3, 4]);
+            }),
+        ]
+    };
+    for (case, wide, len) in [(1, false, 0), (1, true, 5), (4, false, 90), (4, true, 600)] {
+        let text = "z".repeat(len);
+        for other in unknown(99) {
+            for place in 0..6 {
+                let mut unknown = <[Vec<u8>; 6]>::default();
+                unknown[place] = other.clone();
+                let payload = beside(case, text.as_bytes(), &unknown, wide);
+                assert_eq!(walk::lone_delta(&payload), Some((case, text.as_bytes())));
+                differential(&payload);
+                // The same with a byte too much or too few, and with a text that is none.
+                differential(&payload[..payload.len() - 1]);
+                differential(&[&payload[..], &[0x0a]].concat());
+                let broken = beside(case, &[text.as_bytes(), b"\xff"].concat(), &unknown, wide);
+                assert!(matches!(
+                    decode(&broken).unwrap(),
+                    Incoming::Text(Cow::Owned(_)) | Incoming::Thinking(Cow::Owned(_))
+                ));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_comes_twice_is_no_lone_delta() {
+    let one = delta_of(1, b"a");
+    let twice_inside = built(|out| {
+        put_nested(out, 1, |out| {
+            put_bytes(out, 1, &delta_of(1, b"a")[4..]);
+            put_bytes(out, 4, &delta_of(4, b"b")[4..]);
+        });
+    });
+    let known = built(|out| put_nested(out, 4, |_| {}));
+    let heartbeat = built(|out| put_nested(out, 1, |out| put_nested(out, 13, |_| {})));
+    let others =
+        [[one.clone(), one.clone()].concat(), twice_inside, [one, known].concat(), heartbeat];
+    for payload in others {
+        assert_eq!(walk::lone_delta(&payload), None);
+        differential(&payload);
+    }
+    // A number where a message should be.
+    assert_eq!(walk::lone_delta(&[0x08, 1]), None);
+}
+
 /// Bytes that are nearly a server message: fields of the numbers that matter, nested, some of them
 /// with a wild tag or a wild length.
 fn nearly_a_message(depth: u32) -> BoxedStrategy<Vec<u8>> {
@@ -327,6 +412,19 @@ proptest! {
             }
         }
         differential(&mutated);
+    }
+
+    #[test]
+    fn a_delta_beside_anything_agrees(
+        is_text in any::<bool>(),
+        text in prop_oneof![
+            "[ -~é漢]{0,90}".prop_map(String::into_bytes),
+            prop::collection::vec(any::<u8>(), 0..40),
+        ],
+        parts in prop::array::uniform6(prop_oneof![4 => Just(Vec::new()), 1 => nearly_a_message(1)]),
+        wide in any::<bool>(),
+    ) {
+        differential(&beside(if is_text { 1 } else { 4 }, &text, &parts, wide));
     }
 
     #[test]

@@ -18,19 +18,20 @@ use crate::wire::{MAX_DEPTH, Reader, WireError, WireType};
 
 type Wire<T> = std::result::Result<T, WireError>;
 
-/// Which case of `AgentServerMessage.message` stands, and what it holds so far. What is large and
-/// comes once in a turn is boxed: this is moved for every delta.
+/// Which case of `AgentServerMessage.message` stands, and what it holds so far.
 enum Case<'a> {
     None,
     Update(Update<'a>),
-    Checkpoint(Box<Checkpoint<'a>>),
+    Checkpoint(Checkpoint<'a>),
     Kv { id: u32, kv: Kv<'a> },
     Cold,
 }
 
+/// Concatenation is the merge. The parts are joined as they come: a second one is rare, and the
+/// first alone is not copied.
 #[derive(Default)]
 struct Checkpoint<'a> {
-    parts: Vec<&'a [u8]>,
+    raw: Cow<'a, [u8]>,
     tokens: Option<Tokens>,
 }
 
@@ -66,6 +67,43 @@ pub(super) fn decode<'a>(payload: &'a [u8], limits: &Limits) -> Result<Incoming<
         }
     }
     Ok(finish(case))
+}
+
+/// A message with one text or thinking delta in it, which holds one text: its tag and that text.
+///
+/// What the walk keeps of two oneofs is for parts that replace or merge with one another. Where
+/// nothing comes twice there is nothing to keep. `None` is anything else, also what is refused: then
+/// the walk looks again and says why.
+#[inline]
+pub(super) fn lone_delta(payload: &[u8]) -> Option<(u32, &[u8])> {
+    let (_, update) = lone(payload, |number| number == 1, 7, MAX_DEPTH)?;
+    let (case, delta) = lone(update, |number| matches!(number, 1 | 4), 17, MAX_DEPTH - 1)?;
+    let (_, text) = lone(delta, |number| number == 1, 1, DEPTH)?;
+    Some((case, text))
+}
+
+/// The only field of a message that is one of the fields it declares, if it is `wanted` and has
+/// a length: its number and content. All declared numbers are up to `declared`.
+#[inline(always)]
+fn lone(
+    message: &[u8],
+    wanted: impl Fn(u32) -> bool,
+    declared: u32,
+    depth: u32,
+) -> Option<(u32, &[u8])> {
+    let mut found = None;
+    let mut reader = Reader::new(message);
+    while !reader.is_empty() {
+        let (number, wire_type) = reader.tag().ok()?;
+        if number > declared {
+            reader.skip(number, wire_type, depth).ok()?;
+        } else if wanted(number) && wire_type == WireType::Len && found.is_none() {
+            found = Some((number, reader.bytes().ok()?));
+        } else {
+            return None;
+        }
+    }
+    found
 }
 
 /// Folds every field of the message into `case`.
@@ -258,10 +296,14 @@ fn fold_turn(tokens: &mut TurnTokens, content: &[u8]) -> Wire<()> {
 fn fold_checkpoint<'a>(case: &mut Case<'a>, content: &'a [u8]) -> Wire<()> {
     if !matches!(case, Case::Checkpoint(_)) {
         leave(case)?;
-        *case = Case::Checkpoint(Box::default());
+        *case = Case::Checkpoint(Checkpoint::default());
     }
     let Case::Checkpoint(checkpoint) = case else { return Ok(()) };
-    checkpoint.parts.push(content);
+    if checkpoint.raw.is_empty() {
+        checkpoint.raw = Cow::Borrowed(content);
+    } else {
+        checkpoint.raw.to_mut().extend_from_slice(content);
+    }
     checkpoint::check(content, &mut checkpoint.tokens)
 }
 
@@ -326,11 +368,7 @@ fn finish(case: Case<'_>) -> Incoming<'_> {
         Case::Update(Update::Heartbeat) => Incoming::Heartbeat,
         Case::Update(Update::TurnEnded(tokens)) => Incoming::TurnEnded(tokens),
         Case::Checkpoint(checkpoint) => Incoming::Checkpoint(CheckpointRef {
-            // Concatenation is the merge.
-            raw: match *checkpoint.parts.as_slice() {
-                [only] => Cow::Borrowed(only),
-                ref parts => Cow::Owned(parts.concat()),
-            },
+            raw: checkpoint.raw,
             used_tokens: checkpoint.tokens.map(|tokens| tokens.used),
             max_tokens: checkpoint.tokens.map(|tokens| tokens.max),
         }),

@@ -54,13 +54,12 @@ impl ClientConnection {
         let metered = Metered::new(io, Arc::clone(&meter));
         let builder = builder(&config);
         let handshake = builder.handshake(metered);
-        let (send, mut connection) = tokio::time::timeout(config.settings_timeout, handshake)
+        let (send, connection) = tokio::time::timeout(config.settings_timeout, handshake)
             .await
             .map_err(|_| Lost::new(LostCause::NoSettings))?
             .map_err(|error| Lost::of_connection(&error))?;
         let hub = Arc::new(Hub::default());
-        let watch =
-            Watch::new(Arc::clone(&meter), Arc::clone(&config), connection.ping_pong(), true);
+        let watch = Watch::new(Arc::clone(&meter), Arc::clone(&config), true);
         let handles = Counted::first();
         let driver = ClientDriver {
             connection: Some(connection),
@@ -121,9 +120,9 @@ impl ClientConnection {
     }
 
     /// Whether it takes no new streams any more: ended, or the peer said GOAWAY.
-    pub fn is_draining(&self) -> bool {
+    pub fn is_draining(&mut self) -> bool {
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        self.is_closed() || matches!(self.send.clone().poll_ready(&mut cx), Poll::Ready(Err(_)))
+        self.is_closed() || matches!(self.send.poll_ready(&mut cx), Poll::Ready(Err(_)))
     }
 
     /// Streams that are open, or wait to be.
@@ -225,21 +224,25 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for ClientDriver<T> {
     }
 }
 
-impl<T> ClientDriver<T> {
-    /// Bytes read from the peer so far.
-    pub fn received(&self) -> u64 {
-        self.meter.read()
-    }
-
+impl<T: AsyncRead + AsyncWrite + Unpin> ClientDriver<T> {
     fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
         let active = self.hub.active() > 0;
         let unused = self.handles.load(Ordering::Acquire) == 0 && !active;
         let view = View { active, closing: unused || self.hub.is_dying() };
-        match self.watch.poll(cx, &view) {
+        let connection = &mut self.connection;
+        let pings = || connection.as_mut().and_then(Connection::ping_pong);
+        match self.watch.poll(cx, &view, pings) {
             Poll::Ready(Alarm::Lost(lost)) => Poll::Ready(self.end(lost)),
             // A client has no idle limit of its own.
             Poll::Ready(Alarm::Idle) | Poll::Pending => Poll::Pending,
         }
+    }
+}
+
+impl<T> ClientDriver<T> {
+    /// Bytes read from the peer so far.
+    pub fn received(&self) -> u64 {
+        self.meter.read()
     }
 
     fn end(&mut self, lost: Lost) -> Lost {

@@ -22,8 +22,8 @@ use http::response::Parts;
 
 use super::{Lost, LostCause, lock};
 
-/// Frames below this size are copied together; larger ones are kept as they came, since a slice of
-/// that size pins little more than itself.
+/// Frames below this size are copied together where several wait; larger ones are kept as they came,
+/// since a slice of that size pins little more than itself.
 const SMALL: usize = 4 << 10;
 /// The copied piece is closed at this size, so that growing never copies much again.
 const TAIL: usize = 64 << 10;
@@ -64,12 +64,20 @@ impl Hub {
     /// The driver left h2: empties the ready list. Says whether there was anything on it.
     pub(super) fn leave(&self) -> bool {
         self.polling.store(false, Ordering::SeqCst);
-        let ready = std::mem::take(&mut *lock(&self.ready));
-        for stream in &ready {
+        let mut ready = match &mut *lock(&self.ready) {
+            none if none.is_empty() => return false,
+            some => std::mem::take(some),
+        };
+        for stream in ready.drain(..) {
             stream.queued.store(false, Ordering::SeqCst);
             stream.pump();
         }
-        !ready.is_empty()
+        // Its memory is for the next ones: there is a list at every wake-up.
+        let mut next = lock(&self.ready);
+        if next.is_empty() {
+            *next = ready;
+        }
+        true
     }
 
     /// Whether a stream waits for the end of the connection to learn why it broke.
@@ -341,6 +349,11 @@ impl Inbox {
     }
 
     fn push(&mut self, data: Bytes) {
+        if self.chunks.is_empty() && self.tail.is_empty() {
+            // The first for a consumer that has caught up, which is each one at the pace of a model.
+            self.chunks.push_back(data);
+            return;
+        }
         if data.len() < SMALL && self.tail.len() + data.len() <= TAIL {
             self.tail.extend_from_slice(&data);
             return;

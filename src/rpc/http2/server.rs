@@ -95,12 +95,11 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ServerConnection<T> {
         let meter = Meter::new(config.read_burst);
         let metered = Metered::new(io, Arc::clone(&meter));
         let handshake = builder(&config).handshake(metered);
-        let mut connection = tokio::time::timeout(config.settings_timeout, handshake)
+        let connection = tokio::time::timeout(config.settings_timeout, handshake)
             .await
             .map_err(|_| Lost::new(LostCause::NoSettings))?
             .map_err(|error| Lost::of_connection(&error))?;
-        let pings = connection.ping_pong();
-        let watch = Watch::new(Arc::clone(&meter), Arc::clone(&config), pings, false);
+        let watch = Watch::new(Arc::clone(&meter), Arc::clone(&config), false);
         let connection = Some(connection);
         Ok(Self { connection, hub: Arc::default(), meter, watch, config, draining: false })
     }
@@ -168,7 +167,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ServerConnection<T> {
     fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<Result<Accepted, Lost>> {
         let active = self.hub.active() > 0;
         let closing = (self.draining && !active) || self.hub.is_dying();
-        match self.watch.poll(cx, &View { active, closing }) {
+        let connection = &mut self.connection;
+        let pings = || connection.as_mut().and_then(Connection::ping_pong);
+        match self.watch.poll(cx, &View { active, closing }, pings) {
             Poll::Ready(Alarm::Lost(lost)) => Poll::Ready(Err(self.end(lost))),
             Poll::Ready(Alarm::Idle) => {
                 self.graceful_shutdown();

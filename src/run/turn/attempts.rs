@@ -71,8 +71,6 @@ impl Turn {
         self.tools = remains.tools;
         self.last_key = remains.last_key;
         self.conversation = remains.conversation;
-        let random = remains.ids.next_id().as_u64_pair().1;
-        self.ids = Some(remains.ids);
         self.ledger.attempt_over(remains.heard, remains.output_tokens);
         let error = match end {
             Ok(finish) => {
@@ -81,6 +79,8 @@ impl Turn {
             }
             Err(error) => error,
         };
+        let random = remains.ids.next_id().as_u64_pair().1;
+        self.ids = Some(remains.ids);
         let verdict = self.judge(&error, remains.pause_expired);
         match verdict {
             Verdict::Over => self.over(Err(error)),

@@ -144,7 +144,9 @@ impl Ledger {
                 }
             },
             EventRef::OutputTokens(_) => Some(event),
-            EventRef::Other(event) => self.cold(event, queue).map(EventRef::Other),
+            EventRef::Other(event) => {
+                self.cold(*event, queue).map(|event| EventRef::Other(Box::new(event)))
+            }
         }
     }
 

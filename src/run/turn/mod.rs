@@ -389,7 +389,7 @@ impl Turn {
     {
         loop {
             while let Some(event) = self.events.pop_front() {
-                if sink(EventRef::Other(event)) == Flow::Stop {
+                if sink(EventRef::Other(Box::new(event))) == Flow::Stop {
                     return Polled::Stopped;
                 }
             }

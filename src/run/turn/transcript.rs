@@ -5,12 +5,17 @@ use std::sync::Arc;
 
 use crate::context::{AssistantPart, Message, ToolCall, ToolResult};
 
+/// A string of a part grows to so many bytes; then the part goes on in another. Growing one string to
+/// megabytes copies it at every step.
+const PIECE: usize = 64 << 10;
+
 /// The messages of one turn, in order. When they become too many, what is left is the text since
 /// the last checkpoint: a turn can be resumed without the rest, though not rebuilt.
 #[derive(Debug)]
 pub(super) struct Transcript {
     closed: Vec<Arc<Message>>,
-    /// The assistant's message that is being said.
+    /// The assistant's message that is being said. Parts of one kind that follow one another are
+    /// pieces of one.
     open: Vec<AssistantPart>,
     bytes: usize,
     limit: usize,
@@ -101,7 +106,7 @@ impl Transcript {
     pub(super) fn text(&mut self, piece: &str) {
         if self.has_room(piece.len()) {
             match self.open.last_mut() {
-                Some(AssistantPart::Text { text }) => text.push_str(piece),
+                Some(AssistantPart::Text { text }) if takes(text, piece) => text.push_str(piece),
                 _ => self.open.push(AssistantPart::Text { text: piece.to_owned() }),
             }
         }
@@ -111,7 +116,9 @@ impl Transcript {
     pub(super) fn thinking(&mut self, piece: &str) {
         if self.has_room(piece.len()) {
             match self.open.last_mut() {
-                Some(AssistantPart::Thinking { thinking }) => thinking.push_str(piece),
+                Some(AssistantPart::Thinking { thinking }) if takes(thinking, piece) => {
+                    thinking.push_str(piece);
+                }
                 _ => self.open.push(AssistantPart::Thinking { thinking: piece.to_owned() }),
             }
         }
@@ -174,7 +181,8 @@ impl Transcript {
     fn with_open(&self, parts: usize) -> Vec<Arc<Message>> {
         let mut messages = self.closed.clone();
         if let Some(content) = self.open.get(..parts).filter(|parts| !parts.is_empty()) {
-            messages.push(Arc::new(Message::Assistant { content: content.to_vec() }));
+            messages
+                .push(Arc::new(Message::Assistant { content: joined(content.iter().cloned()) }));
         }
         messages
     }
@@ -199,7 +207,7 @@ impl Transcript {
 
     fn close(&mut self) {
         if !self.open.is_empty() {
-            let content = std::mem::take(&mut self.open);
+            let content = joined(std::mem::take(&mut self.open));
             self.closed.push(Arc::new(Message::Assistant { content }));
         }
     }
@@ -218,6 +226,30 @@ impl Transcript {
     fn overflow(&mut self) {
         self.forget(Kept::Nothing);
     }
+}
+
+/// Whether `piece` belongs to the part that `text` is.
+#[inline]
+fn takes(text: &String, piece: &str) -> bool {
+    text.capacity() < PIECE || text.capacity() - text.len() >= piece.len()
+}
+
+/// The same parts, where those that belong together are one.
+fn joined(parts: impl IntoIterator<Item = AssistantPart>) -> Vec<AssistantPart> {
+    let mut joined = Vec::new();
+    for part in parts {
+        match (joined.last_mut(), part) {
+            (Some(AssistantPart::Text { text: before }), AssistantPart::Text { text }) => {
+                before.push_str(&text);
+            }
+            (
+                Some(AssistantPart::Thinking { thinking: before }),
+                AssistantPart::Thinking { thinking },
+            ) => before.push_str(&thinking),
+            (_, part) => joined.push(part),
+        }
+    }
+    joined
 }
 
 /// The calls in `messages` that have no result.
@@ -305,6 +337,23 @@ mod tests {
         assert_eq!(turn.last_text(0).as_deref(), Some(""));
         assert_eq!(turn.last_text(8), None);
         assert_eq!(turn.last_thinking(2).as_deref(), Some("hm"));
+    }
+
+    #[test]
+    fn a_long_text_is_one_part_to_others_and_does_not_grow_in_one_piece() {
+        let mut turn = Transcript::new(1 << 20);
+        let piece = "nineteen characters";
+        turn.thinking("hm");
+        (0..20_000).for_each(|_| turn.text(piece));
+        assert!(turn.open.len() > 4);
+        let whole = piece.repeat(20_000);
+        assert_eq!(shapes(&turn.whole()), [format!("(hm) {whole}")]);
+        assert_eq!(turn.tail(), (whole.clone(), "hm".to_owned()));
+        assert_eq!(turn.last_text(PIECE + 9), Some(whole[whole.len() - PIECE - 9..].to_owned()));
+        turn.unsay_text(whole.len() - piece.len());
+        assert_eq!(shapes(&turn.whole()), [format!("(hm) {piece}")]);
+        turn.result(&result("a"), 1);
+        assert_eq!(shapes(&turn.whole()), [format!("(hm) {piece}"), "=a".to_owned()]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -131,10 +131,13 @@ impl Pool {
 
     /// Asks for a place; the dial, if one is needed, begins at once. Dropping the answer gives up.
     pub(crate) fn checkout(&self) -> Checkout {
-        let (give, get) = oneshot::channel();
+        let (give, mut get) = oneshot::channel();
         self.0.lock().waiters.push_back(Waiter { give, since: Instant::now() });
         self.0.turn();
-        Checkout(get)
+        match get.try_recv() {
+            Ok(place) => Checkout::There(Some(place)),
+            Err(_) => Checkout::Waiting(get),
+        }
     }
 
     /// Makes a connection if there is none; it is there when this is ready.
@@ -150,16 +153,29 @@ impl Pool {
     }
 }
 
-/// A place to come.
-pub(crate) struct Checkout(oneshot::Receiver<Result<Lease>>);
+/// A place, or one to come.
+pub(crate) enum Checkout {
+    /// `None` once it was taken.
+    There(Option<Result<Lease>>),
+    Waiting(oneshot::Receiver<Result<Lease>>),
+}
+
+impl Checkout {
+    /// Whether the place was free when it was asked for.
+    pub(crate) fn is_there(&self) -> bool {
+        matches!(self, Self::There(_))
+    }
+}
 
 impl Future for Checkout {
     type Output = Result<Lease>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0)
-            .poll(cx)
-            .map(|answer| answer.unwrap_or_else(|_| Err(gone("the connection pool was closed"))))
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let place = match self.get_mut() {
+            Self::There(place) => place.take(),
+            Self::Waiting(waiting) => ready!(Pin::new(waiting).poll(cx)).ok(),
+        };
+        Poll::Ready(place.unwrap_or_else(|| Err(gone("the connection pool was closed"))))
     }
 }
 
@@ -311,7 +327,7 @@ impl State {
     /// Calls that gave up wait no longer; what the peers said in the meantime counts.
     fn refresh(&mut self) {
         self.waiters.retain(|waiter| !waiter.give.is_closed());
-        for (id, conn) in &self.conns {
+        for (id, conn) in &mut self.conns {
             if conn.handle.is_draining() {
                 self.plan.drain(*id);
             } else {

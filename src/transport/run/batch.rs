@@ -33,19 +33,18 @@ enum Slot {
 #[derive(Default)]
 pub(crate) struct Batch {
     text: String,
-    slots: VecDeque<Slot>,
-    cold: VecDeque<Event>,
+    slots: Vec<Slot>,
+    cold: VecDeque<Box<Event>>,
     cold_weight: usize,
-    /// How much of `text` has been read.
+    /// How many of `slots` have been read, and how much of `text`.
     read: usize,
-    /// Events since the last time that everything was forgotten.
-    pushed: usize,
+    read_text: usize,
 }
 
 impl Batch {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.read == self.slots.len()
     }
 
     #[inline]
@@ -53,7 +52,7 @@ impl Batch {
         self.slots.len() >= limits.events || self.weight() >= limits.bytes
     }
 
-    /// Bytes that the events hold, roughly.
+    /// Bytes that the events take, roughly, those that were read included.
     #[inline]
     pub(crate) fn weight(&self) -> usize {
         self.text.len() + self.cold_weight + self.slots.len() * size_of::<Slot>()
@@ -65,14 +64,13 @@ impl Batch {
             EventRef::Text(text) => Slot::Text(self.keep(text)),
             EventRef::Thinking(text) => Slot::Thinking(self.keep(text)),
             EventRef::OutputTokens(tokens) => Slot::Tokens(tokens),
-            cold => {
-                self.cold_weight += cold.weight() + size_of::<Event>();
-                self.cold.push_back(cold.to_event());
+            EventRef::Other(event) => {
+                self.cold_weight += event.weight() + size_of::<Event>();
+                self.cold.push_back(event);
                 Slot::Cold
             }
         };
-        self.slots.push_back(slot);
-        self.pushed += 1;
+        self.slots.push(slot);
     }
 
     /// An envelope's length is 32 bits, so a delta's is.
@@ -85,7 +83,9 @@ impl Batch {
     /// Takes the first event out. The text it points to lives until the batch is cleared.
     #[inline]
     pub(crate) fn next(&mut self) -> Option<EventRef<'_>> {
-        Some(match self.slots.pop_front()? {
+        let slot = *self.slots.get(self.read)?;
+        self.read += 1;
+        Some(match slot {
             Slot::Text(len) => EventRef::Text(self.read(len)),
             Slot::Thinking(len) => EventRef::Thinking(self.read(len)),
             Slot::Tokens(tokens) => EventRef::OutputTokens(tokens),
@@ -95,37 +95,90 @@ impl Batch {
 
     #[inline]
     fn read(&mut self, len: u32) -> &str {
-        let start = self.read;
-        self.read = start.saturating_add(len as usize);
-        self.text.get(start..self.read).unwrap_or_default()
+        let start = self.read_text;
+        self.read_text = start.saturating_add(len as usize);
+        self.text.get(start..self.read_text).unwrap_or_default()
     }
 
-    /// Moves the events of `newer` behind these; `newer` is empty afterwards.
-    pub(crate) fn append(&mut self, newer: &mut Self) {
-        if self.is_empty() {
-            self.clear();
-            std::mem::swap(self, newer);
-            return;
-        }
-        self.text.push_str(newer.text.get(newer.read..).unwrap_or_default());
+    /// Moves the events of `newer`, of which none was read, behind these; `newer` is empty afterwards.
+    fn append(&mut self, newer: &mut Self) {
+        self.text.push_str(&newer.text);
         self.slots.append(&mut newer.slots);
         self.cold.append(&mut newer.cold);
         self.cold_weight += newer.cold_weight;
-        self.pushed += newer.pushed;
         newer.clear();
     }
 
     /// Forgets everything. What a burst had taken is given back when the burst is over, one batch
     /// later: while it goes on, every batch would grow from nothing again.
     pub(crate) fn clear(&mut self) {
-        let (text, slots) = (self.text.len(), std::mem::take(&mut self.pushed));
+        let (text, slots) = (self.text.len(), self.slots.len());
         self.text.clear();
         self.slots.clear();
         self.cold.clear();
         self.text.shrink_to(text.max(KEPT));
         self.slots.shrink_to(slots.max(KEPT / size_of::<Slot>()));
-        self.cold_weight = 0;
-        self.read = 0;
+        (self.cold_weight, self.read, self.read_text) = (0, 0, 0);
+    }
+}
+
+/// Batches that wait for the consumer, in order. They are handed on as they are; only small ones are
+/// put together, so that a consumer that is late finds few.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    /// Empty when nothing waits.
+    first: Batch,
+    more: VecDeque<Batch>,
+    /// Of all of them.
+    weight: usize,
+    events: usize,
+    /// An empty one, for its memory.
+    spare: Batch,
+}
+
+impl Waiting {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_empty()
+    }
+
+    /// Bytes that the events take, roughly; 0 when none waits.
+    pub(crate) fn weight(&self) -> usize {
+        self.weight
+    }
+
+    pub(crate) fn is_full(&self, limits: &BatchLimits) -> bool {
+        self.events >= limits.events || self.weight >= limits.bytes
+    }
+
+    /// Moves the events of `newer` behind all others; it is empty afterwards.
+    pub(crate) fn push(&mut self, newer: &mut Batch) {
+        if newer.is_empty() {
+            return;
+        }
+        self.weight += newer.weight();
+        self.events += newer.slots.len();
+        if self.first.is_empty() {
+            std::mem::swap(&mut self.first, newer);
+            return;
+        }
+        let last = self.more.back_mut().unwrap_or(&mut self.first);
+        if last.weight() + newer.weight() <= KEPT {
+            last.append(newer);
+        } else {
+            let empty = std::mem::take(&mut self.spare);
+            self.more.push_back(std::mem::replace(newer, empty));
+        }
+    }
+
+    /// Gives the first batch for `read`, which has been read to its end. There has to be one.
+    pub(crate) fn swap(&mut self, read: &mut Batch) {
+        self.weight -= self.first.weight();
+        self.events -= self.first.slots.len();
+        read.clear();
+        std::mem::swap(&mut self.first, read);
+        if let Some(next) = self.more.pop_front() {
+            self.spare = std::mem::replace(&mut self.first, next);
+        }
     }
 }
 
@@ -143,7 +196,7 @@ mod tests {
         let mut batch = Batch::default();
         batch.push(EventRef::Text("h\u{e9}"));
         batch.push(EventRef::Thinking("hm"));
-        batch.push(EventRef::Other(Event::Notice(Notice::Utf8Replaced)));
+        batch.push(EventRef::Other(Box::new(Event::Notice(Notice::Utf8Replaced))));
         batch.push(EventRef::OutputTokens(3));
         batch.push(EventRef::Text("llo"));
         let expected = [
@@ -157,20 +210,70 @@ mod tests {
         assert!(batch.is_empty());
     }
 
+    fn batch(texts: &[&str]) -> Batch {
+        let mut batch = Batch::default();
+        texts.iter().for_each(|text| batch.push(EventRef::Text(text)));
+        batch
+    }
+
     #[test]
-    fn batches_join_in_order_also_when_half_read() {
-        let (mut older, mut newer) = (Batch::default(), Batch::default());
-        older.push(EventRef::Text("a"));
-        older.push(EventRef::Text("b"));
-        assert!(matches!(older.next(), Some(EventRef::Text("a"))));
-        newer.push(EventRef::Text("c"));
-        newer.push(EventRef::Other(Event::Notice(Notice::Unrecognised)));
-        older.append(&mut newer);
-        assert!(newer.is_empty());
-        let expected = ["b", "c"].map(|text| Event::Text(text.to_owned()));
-        let got = drain(&mut older);
-        assert_eq!(got[..2], expected);
-        assert_eq!(got[2], Event::Notice(Notice::Unrecognised));
+    fn small_batches_are_taken_as_one_and_large_ones_one_by_one() {
+        let mut waiting = Waiting::default();
+        let large = "x".repeat(KEPT);
+        let mut last = batch(&["d"]);
+        last.push(EventRef::Other(Box::new(Event::Notice(Notice::Unrecognised))));
+        for mut newer in [batch(&[]), batch(&["a", "b"]), batch(&["c"]), batch(&[&large]), last] {
+            waiting.push(&mut newer);
+            assert!(newer.is_empty());
+        }
+        let text = |text: &str| Event::Text(text.to_owned());
+        let expected = [
+            vec![text("a"), text("b"), text("c")],
+            vec![text(&large)],
+            vec![text("d"), Event::Notice(Notice::Unrecognised)],
+        ];
+        let mut read = Batch::default();
+        for expected in expected {
+            assert!(!waiting.is_empty() && waiting.weight() > 0);
+            waiting.swap(&mut read);
+            assert_eq!(drain(&mut read), expected);
+        }
+        assert!(waiting.is_empty());
+        assert_eq!((waiting.weight(), waiting.events), (0, 0));
+    }
+
+    #[test]
+    fn what_waits_is_full_by_bytes_or_by_count_of_all_batches() {
+        let limits = BatchLimits { bytes: 3 * KEPT, events: 10 };
+        let mut waiting = Waiting::default();
+        let large = "x".repeat(KEPT);
+        for _ in 0..3 {
+            assert!(!waiting.is_full(&limits));
+            waiting.push(&mut batch(&[&large]));
+        }
+        assert!(waiting.is_full(&limits));
+        waiting.swap(&mut Batch::default());
+        assert!(!waiting.is_full(&limits));
+        waiting.push(&mut batch(&["x"; 8]));
+        assert!(waiting.is_full(&limits));
+    }
+
+    #[test]
+    fn the_memory_of_what_was_read_is_used_again() {
+        let (mut waiting, mut filling, mut read) = <(Waiting, Batch, Batch)>::default();
+        let mut places = std::collections::BTreeSet::new();
+        for _ in 0..100 {
+            for _ in 0..2 {
+                (0..1_000).for_each(|_| filling.push(EventRef::Text("twenty bytes of text")));
+                places.insert(filling.text.as_ptr());
+                waiting.push(&mut filling);
+            }
+            while !waiting.is_empty() {
+                waiting.swap(&mut read);
+                assert_eq!(drain(&mut read).len(), 1_000);
+            }
+        }
+        assert!(places.len() < 10, "{places:?}");
     }
 
     #[test]

@@ -15,9 +15,9 @@ use crate::error::{Error, Result};
 pub(crate) struct Keeper {
     store: Option<Arc<dyn ConversationStore>>,
     saving: Option<JoinHandle<Result<()>>>,
-    next: Option<Conversation>,
+    next: Option<Box<Conversation>>,
     /// What is to be kept in the end, where it is not what the caller gets back.
-    last: Option<Conversation>,
+    last: Option<Box<Conversation>>,
 }
 
 impl Keeper {
@@ -28,23 +28,27 @@ impl Keeper {
     /// Saves this state when the one before has been saved; a state that waits gives way.
     pub(crate) fn keep(&mut self, conversation: Conversation) {
         if self.store.is_some() {
-            self.next = Some(conversation);
-            self.start();
+            self.keep_next(Box::new(conversation));
         }
+    }
+
+    fn keep_next(&mut self, conversation: Box<Conversation>) {
+        self.next = Some(conversation);
+        self.start();
     }
 
     /// The run is over, and the caller gets this state back.
     pub(crate) fn keep_last(&mut self, conversation: &Conversation) {
         if self.store.is_some() {
-            let last = self.last.take().unwrap_or_else(|| conversation.clone());
-            self.keep(last);
+            let last = self.last.take().unwrap_or_else(|| Box::new(conversation.clone()));
+            self.keep_next(last);
         }
     }
 
     /// The caller gets nothing back: this is what is kept in the end. The first one stands.
     pub(crate) fn keep_as_last(&mut self, conversation: impl FnOnce() -> Conversation) {
         if self.store.is_some() && self.last.is_none() {
-            self.last = Some(conversation());
+            self.last = Some(Box::new(conversation()));
         }
     }
 

@@ -33,7 +33,7 @@ const PORTION: usize = 64 << 10;
 pub(crate) struct Router {
     pool: Pool,
     /// The head of the request, but for the credentials.
-    request: Request<()>,
+    request: Arc<Request<()>>,
     access: Arc<Access>,
     /// Those of the last stream.
     credentials: Arc<Credentials>,
@@ -48,13 +48,13 @@ impl Router {
         access: Arc<Access>,
         credentials: Arc<Credentials>,
     ) -> Self {
-        Self { pool, request, access, credentials, refused: false }
+        Self { pool, request: Arc::new(request), access, credentials, refused: false }
     }
 
     /// The first stream, on a connection that was asked for earlier.
     pub(crate) fn open_with(&self, checkout: Checkout) -> Opening {
         let credentials = Ticket::Ready(Arc::clone(&self.credentials));
-        Opening::new(self.pool.clone(), checkout, self.request.clone(), credentials)
+        Opening::new(self.pool.clone(), checkout, Arc::clone(&self.request), credentials)
     }
 
     /// Another stream, on whatever connection there is, with the credentials of that time.
@@ -65,7 +65,8 @@ impl Router {
             if refused { access.instead_of(&last).await } else { access.now().await.map(Some) }
         });
         let checkout = self.pool.checkout();
-        Opening::new(self.pool.clone(), checkout, self.request.clone(), Ticket::Asked(credentials))
+        let request = Arc::clone(&self.request);
+        Opening::new(self.pool.clone(), checkout, request, Ticket::Asked(credentials))
     }
 
     /// The next stream begins with other credentials.
@@ -100,14 +101,14 @@ pub(crate) enum NotOpened {
 pub(crate) struct Opening {
     pool: Pool,
     checkout: Checkout,
-    request: Request<()>,
+    request: Arc<Request<()>>,
     ticket: Ticket,
     attempts: u8,
 }
 
 impl Opening {
     /// `checkout` was begun earlier: the dial runs while the request is still being built.
-    fn new(pool: Pool, checkout: Checkout, request: Request<()>, ticket: Ticket) -> Self {
+    fn new(pool: Pool, checkout: Checkout, request: Arc<Request<()>>, ticket: Ticket) -> Self {
         Self { pool, checkout, request, ticket, attempts: ATTEMPTS }
     }
 
@@ -146,7 +147,7 @@ impl Opening {
         loop {
             let lease = ready!(Pin::new(&mut self.checkout).poll(cx))?;
             let first = outgoing.front().cloned();
-            let mut request = self.request.clone();
+            let mut request = Request::clone(&self.request);
             if let Some(authorization) = &credentials.authorization {
                 request.headers_mut().insert(AUTHORIZATION, authorization.clone());
             }
@@ -322,7 +323,12 @@ impl Link {
         }
         if finish {
             self.send.push_finish();
-            if ready!(self.send.poll_sent(cx)).is_err() {
+            let left = match self.body_ended {
+                // The service has ended its side: that we have, too, leaves on its own.
+                true => self.send.poll_flush(cx),
+                false => self.send.poll_sent(cx),
+            };
+            if ready!(left).is_err() {
                 return Poll::Ready(());
             }
         }

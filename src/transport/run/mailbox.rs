@@ -11,7 +11,7 @@ use crate::conversation::Conversation;
 use crate::error::Result;
 use crate::proto::conversation_action::Action;
 
-use super::batch::{Batch, BatchLimits};
+use super::batch::{Batch, BatchLimits, Waiting};
 
 /// What the consumer says into the run, and where the session's opinion of it goes.
 pub(crate) enum Command {
@@ -46,19 +46,19 @@ pub(crate) struct Queue {
 
 #[derive(Default)]
 struct State {
-    batch: Batch,
+    waiting: Waiting,
     wishes: Wishes,
     commands: VecDeque<Command>,
     /// Who waits for a snapshot.
     askers: Vec<oneshot::Sender<Conversation>>,
-    /// The task is over; nothing comes after `batch`.
+    /// The task is over; nothing comes after what waits.
     closed: bool,
     /// The task is gone: what it still had to say to the service has left, or never will.
     left: bool,
-    conversation: Option<Conversation>,
+    conversation: Option<Box<Conversation>>,
     /// The same, with the turn that a run which failed left undone.
-    broken: Option<Conversation>,
-    /// The task waits for the batch to be taken.
+    broken: Option<Box<Conversation>>,
+    /// The task waits for everything to be taken.
     task_waits: bool,
     consumer: Option<Waker>,
     task: Option<Waker>,
@@ -105,13 +105,10 @@ impl Mailbox {
     /// Hands events over, wakes the consumer when it had none, and says how many wait.
     pub(crate) fn publish(&self, events: &mut Batch, limits: &BatchLimits) -> Queue {
         let mut state = self.lock();
-        let was_taken = state.batch.is_empty();
-        let mut consumer = None;
-        if !events.is_empty() {
-            state.batch.append(events);
-            consumer = if was_taken { state.consumer.take() } else { None };
-        }
-        let (weight, is_full) = (state.batch.weight(), state.batch.is_full(limits));
+        let was_taken = state.waiting.is_empty();
+        let consumer = if was_taken && !events.is_empty() { state.consumer.take() } else { None };
+        state.waiting.push(events);
+        let (weight, is_full) = (state.waiting.weight(), state.waiting.is_full(limits));
         drop(state);
         if let Some(consumer) = consumer {
             consumer.wake();
@@ -122,7 +119,7 @@ impl Mailbox {
     /// Asks to be woken when what waits is taken. False when that has happened already.
     pub(crate) fn wait_until_taken(&self) -> bool {
         let mut state = self.lock();
-        state.task_waits = !state.batch.is_empty();
+        state.task_waits = !state.waiting.is_empty();
         state.task_waits
     }
 
@@ -134,11 +131,12 @@ impl Mailbox {
         conversation: Conversation,
         broken: Option<Conversation>,
     ) {
+        let conversation = Box::new(conversation);
         let mut state = self.lock();
         state.closed = true;
-        state.batch.append(events);
+        state.waiting.push(events);
         state.conversation = Some(conversation);
-        state.broken = broken;
+        state.broken = broken.map(Box::new);
         let commands = std::mem::take(&mut state.commands);
         let askers = std::mem::take(&mut state.askers);
         let consumer = state.consumer.take();
@@ -183,20 +181,20 @@ impl Mailbox {
         Poll::Pending
     }
 
-    /// Swaps `read`, which has been read to its end, for what is there. `Ready(false)`: the run is
+    /// Swaps `read`, which has been read to its end, for the next batch. `Ready(false)`: the run is
     /// over and everything was taken.
     pub(crate) fn poll_take(&self, cx: &Context<'_>, read: &mut Batch) -> Poll<bool> {
         let mut state = self.lock();
-        if state.batch.is_empty() {
+        if state.waiting.is_empty() {
             if state.closed {
                 return Poll::Ready(false);
             }
             register(&mut state.consumer, cx);
             return Poll::Pending;
         }
-        read.clear();
-        std::mem::swap(&mut state.batch, read);
-        let waits = std::mem::take(&mut state.task_waits);
+        state.waiting.swap(read);
+        let all = state.waiting.is_empty();
+        let waits = all && std::mem::take(&mut state.task_waits);
         let task = if waits { state.task.take() } else { None };
         drop(state);
         if let Some(task) = task {
@@ -211,7 +209,7 @@ impl Mailbox {
             Ok(snapshot) => Some(snapshot),
             Err(_) => {
                 let state = self.lock();
-                state.broken.as_ref().or(state.conversation.as_ref()).cloned()
+                state.broken.as_deref().or(state.conversation.as_deref()).cloned()
             }
         }
     }
@@ -232,7 +230,7 @@ impl Mailbox {
     }
 
     pub(crate) fn take_conversation(&self) -> Option<Conversation> {
-        self.lock().conversation.take()
+        self.lock().conversation.take().map(|conversation| *conversation)
     }
 
     /// Gives `command` to the task. One that comes too late is dropped, and its reply with it.

@@ -1,6 +1,7 @@
 //! A run as its caller sees it: events out, answers in.
 
 mod batch;
+mod credit;
 mod handlers;
 mod keeper;
 mod link;
@@ -77,8 +78,9 @@ impl Run {
         poll_fn(|cx| self.poll_event(cx)).await
     }
 
-    /// Hands all events that are there to `sink`, borrowed, and says how many they were; waits for
-    /// the first. `None` after [`Event::Ended`]. The fast way: a token costs no allocation.
+    /// Hands the events that are there to `sink`, borrowed, and says how many they were; waits for
+    /// the first. `None` after [`Event::Ended`]. The fast way: a token costs no allocation. Of a
+    /// great many each call hands out a part.
     pub async fn next_batch(&mut self, mut sink: impl FnMut(EventRef<'_>)) -> Option<usize> {
         poll_fn(|cx| self.poll_events(cx, &mut sink)).await
     }
@@ -179,9 +181,9 @@ impl Run {
     /// for the next run. To stop early, call [`Run::cancel`] first. What the service committed
     /// before a failure is in the conversation.
     ///
-    /// It also waits until the last word to the service (the cancel, the end of the stream) has
-    /// left, at most [`FLUSH_LIMIT`](crate::run::FLUSH_LIMIT): a program that ends after it has
-    /// told the service.
+    /// It also waits until the last word to the service (the cancel, the end of a stream that the
+    /// service has not ended) has left, at most [`FLUSH_LIMIT`](crate::run::FLUSH_LIMIT): a program
+    /// that ends after it has told the service.
     pub async fn finish(mut self) -> (Ended, Conversation) {
         while self.next_batch(|_| {}).await.is_some() {}
         poll_fn(|cx| self.mailbox.poll_left(cx)).await;
@@ -192,7 +194,9 @@ impl Run {
 
 #[inline]
 fn note_end(ended: &mut Option<Ended>, event: &EventRef<'_>) {
-    if let EventRef::Other(Event::Ended(end)) = event {
+    if let EventRef::Other(event) = event
+        && let Event::Ended(end) = &**event
+    {
         *ended = Some(end.clone());
     }
 }

@@ -16,6 +16,7 @@ use crate::exec::Effects;
 use crate::run::{Event, EventRef, FLUSH_LIMIT, Flow, Output, Polled, ServeTask, Turn, Work};
 
 use super::batch::{Batch, BatchLimits};
+use super::credit::Credit;
 use super::handlers::{Handlers, Report};
 use super::keeper::Keeper;
 use super::link::{Link, NotOpened, Opening, Router};
@@ -25,8 +26,9 @@ use super::tap::Tap;
 /// Drives one run; a future to be spawned. Dropped early (the runtime shuts down), it tells the
 /// consumer so: nobody hangs (FAULTS M77b).
 pub(crate) struct Task {
-    /// Gone once the last event is out.
-    turn: Option<Turn>,
+    /// Gone once the last event is out. Boxed: it is some kilobytes, and a task is moved when it is
+    /// spawned.
+    turn: Option<Box<Turn>>,
     /// Everything else, apart from it so that a panic leaves the turn to be saved.
     io: Io,
 }
@@ -34,7 +36,6 @@ pub(crate) struct Task {
 struct Io {
     mailbox: Arc<Mailbox>,
     limits: BatchLimits,
-    credit_due: usize,
     router: Router,
     way: Way,
     /// Streams whose attempt is over, until they have had their end.
@@ -66,18 +67,20 @@ struct Io {
 enum Way {
     /// Waiting for a connection and a place on it.
     Opening(Opening),
-    Open(Link),
+    Open(Box<Link>),
     /// No stream: never, not any more, or not yet again.
     Gone,
 }
 
 /// A stream that only gets its end.
 struct Leaving {
-    link: Link,
+    link: Box<Link>,
     outgoing: VecDeque<Bytes>,
     farewell: Farewell,
     /// When it is done in any case.
-    until: Pin<Box<Sleep>>,
+    until: Instant,
+    /// The sleep until then, once there is something to wait for.
+    sleep: Option<Pin<Box<Sleep>>>,
 }
 
 /// What is left to do on a stream whose attempt is over.
@@ -92,30 +95,16 @@ struct Farewell {
 impl Leaving {
     /// Flushes, ends and resets, for [`FLUSH_LIMIT`] at most.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.until.as_mut().poll(cx).is_pending() {
-            let Farewell { finish, reset } = self.farewell;
-            ready!(self.link.poll_closed(cx, &mut self.outgoing, finish, reset));
+        let Farewell { finish, reset } = self.farewell;
+        if self.link.poll_closed(cx, &mut self.outgoing, finish, reset).is_pending() {
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(self.until)));
+            ready!(sleep.as_mut().poll(cx));
         }
         if let Some(code) = self.farewell.reset {
             self.link.reset(code);
         }
         Poll::Ready(())
     }
-}
-
-/// Bytes of the body that have not been given back to the peer's window.
-#[derive(Default)]
-struct Credit {
-    /// In the turn, perhaps not decoded.
-    in_turn: usize,
-    /// Decoded, with events that the consumer has not taken.
-    in_batch: usize,
-    /// Done with, until it is worth an update of the window.
-    owed: usize,
-    /// The turn stopped before it had decoded everything.
-    stopped: bool,
-    /// Something was read after that: the turn knows that bytes wait, and no more are read.
-    held: bool,
 }
 
 /// What goes on beside the streams of a run.
@@ -140,7 +129,7 @@ impl Task {
     pub(crate) fn new(
         mailbox: Arc<Mailbox>,
         limits: TaskLimits,
-        turn: Turn,
+        turn: Box<Turn>,
         router: Router,
         opening: Opening,
         beside: Beside,
@@ -154,7 +143,6 @@ impl Task {
         let io = Io {
             mailbox,
             limits: limits.batch,
-            credit_due: limits.credit_due,
             router,
             way,
             leaving: Vec::new(),
@@ -166,7 +154,7 @@ impl Task {
             tap,
             filling: Batch::default(),
             full: false,
-            credit: Credit::default(),
+            credit: Credit::new(limits.credit_due),
             wake_at: None,
             sleep: Box::pin(sleep_until(Instant::now())),
             sleep_at: None,
@@ -187,7 +175,7 @@ impl Future for Task {
                 Again::Later => return Poll::Pending,
                 Again::Never => {
                     if let Some(turn) = turn.take() {
-                        io.end(turn);
+                        io.end(*turn);
                     }
                 }
             }
@@ -210,7 +198,7 @@ impl Io {
     fn round(&mut self, turn: &mut Turn, cx: &mut Context<'_>) -> Again {
         let now = Instant::now().into_std();
         let crowded = !self.outgoing.is_empty();
-        let held = self.credit.held;
+        let held = !self.credit.may_read();
         let answered = self.take_commands(turn, cx, now);
         self.read(turn, cx, now);
         if self.sleep_at.is_some() && self.sleep.as_mut().poll(cx).is_ready() {
@@ -222,7 +210,7 @@ impl Io {
             return Again::Never;
         }
         let wrote = self.write(turn, cx, now);
-        let room = self.credit.stopped && !self.mailbox.wait_until_taken();
+        let room = self.credit.is_stopped() && !self.mailbox.wait_until_taken();
         let more = match polled {
             Polled::Stopped => room,
             Polled::Writing => wrote,
@@ -230,7 +218,7 @@ impl Io {
         };
         let uncrowded = crowded && self.outgoing.is_empty();
         // What came meanwhile has said so already: it is for this task to look.
-        let more = more || held && !self.credit.held;
+        let more = more || held && self.credit.may_read();
         let aside = self.look_aside(turn, cx);
         let again = answered || more || uncrowded || aside || self.set_sleep(cx);
         if again { Again::Now } else { Again::Later }
@@ -300,7 +288,7 @@ impl Io {
             match opening.poll(cx, &mut self.outgoing) {
                 Poll::Pending => return,
                 Poll::Ready(Ok((link, credentials))) => {
-                    self.way = Way::Open(link);
+                    self.way = Way::Open(Box::new(link));
                     self.tap.hide(&credentials.redactor, now);
                     turn.handle_renewed(credentials.redactor.clone());
                     self.router.used(credentials);
@@ -321,11 +309,10 @@ impl Io {
             }
         }
         if let Way::Open(link) = &mut self.way
-            && !self.credit.held
+            && self.credit.may_read()
         {
             let came = link.read(turn, &mut self.tap, cx, now);
-            self.credit.in_turn += came;
-            self.credit.held = self.credit.stopped && came > 0;
+            self.credit.came(came);
         }
     }
 
@@ -335,7 +322,7 @@ impl Io {
             self.publish();
         }
         if self.full && !turn.must_be_polled() {
-            self.credit.stopped = true;
+            self.credit.decoded(false);
             return Polled::Stopped;
         }
         let (filling, limits, tap) = (&mut self.filling, &self.limits, &self.tap);
@@ -355,8 +342,7 @@ impl Io {
         if polled == Polled::Ended {
             return polled;
         }
-        self.credit.stopped = polled != Polled::Drained;
-        self.credit.held &= self.credit.stopped;
+        self.credit.decoded(polled == Polled::Drained);
         self.publish();
         polled
     }
@@ -367,21 +353,14 @@ impl Io {
         let queue = self.mailbox.publish(&mut self.filling, &self.limits);
         self.full = queue.is_full;
         let credit = &mut self.credit;
-        if queue.was_taken {
-            credit.owed += std::mem::take(&mut credit.in_batch);
+        if credit.published(queue.was_taken, queue.weight) && !self.mailbox.wait_until_taken() {
+            credit.taken();
         }
-        if !credit.stopped {
-            credit.in_batch += std::mem::take(&mut credit.in_turn);
-        }
-        let waiting = credit.in_batch.min(queue.weight);
-        credit.owed += std::mem::replace(&mut credit.in_batch, waiting) - waiting;
-        if waiting >= self.credit_due && !self.mailbox.wait_until_taken() {
-            credit.owed += std::mem::take(&mut credit.in_batch);
-        }
-        if credit.owed >= self.credit_due
+        if let Some(bytes) = credit.to_release()
             && let Way::Open(link) = &mut self.way
         {
-            link.release(std::mem::take(&mut credit.owed));
+            link.release(bytes);
+            credit.released();
         }
     }
 
@@ -464,10 +443,10 @@ impl Io {
         let farewell = std::mem::take(&mut self.farewell);
         let outgoing = std::mem::take(&mut self.outgoing);
         if let Way::Open(link) = std::mem::replace(&mut self.way, Way::Gone) {
-            let until = Box::pin(sleep_until(Instant::now() + FLUSH_LIMIT));
-            self.leaving.push(Leaving { link, outgoing, farewell, until });
+            let until = Instant::now() + FLUSH_LIMIT;
+            self.leaving.push(Leaving { link, outgoing, farewell, until, sleep: None });
         }
-        self.credit = Credit { stopped: self.credit.stopped, ..Credit::default() };
+        self.credit.next_stream();
         self.handlers.renew();
     }
 
@@ -533,7 +512,7 @@ fn obey(turn: &mut Turn, command: Command, tap: &mut Tap, now: std::time::Instan
 impl Drop for Task {
     fn drop(&mut self) {
         if let Some(turn) = self.turn.take() {
-            self.io.filling.append(&mut broken_off(&turn));
+            self.io.filling.push(broken_off(&turn));
             let broken = Some(turn.snapshot());
             self.io.mailbox.close(&mut self.io.filling, turn.into_conversation(), broken);
         }
@@ -542,13 +521,11 @@ impl Drop for Task {
 }
 
 /// The last event of a run whose task ended before its time.
-fn broken_off(turn: &Turn) -> Batch {
+fn broken_off(turn: &Turn) -> EventRef<'static> {
     let error = Error::new(
         Kind::Interrupted,
         "the task that drives this run ended before the run: its runtime was shut down, or it panicked",
     )
     .with_blame(Blame::Local);
-    let mut batch = Batch::default();
-    batch.push(EventRef::Other(Event::Ended(Err(turn.broken_by(error)))));
-    batch
+    EventRef::Other(Box::new(Event::Ended(Err(turn.broken_by(error)))))
 }

@@ -62,7 +62,11 @@ pub async fn ours_rest(mut run: Run) -> u64 {
     let mut sum = 0;
     let mut sink = |event: EventRef<'_>| match event {
         EventRef::Text(text) => sum += text.len() as u64,
-        EventRef::Other(Event::Ended(end)) => drop(end.expect("the run is complete")),
+        EventRef::Other(event) => {
+            if let Event::Ended(end) = *event {
+                end.expect("the run is complete");
+            }
+        }
         _ => {}
     };
     while run.next_batch(&mut sink).await.is_some() {}
