@@ -462,3 +462,42 @@ fn a_live_call_gets_an_id_that_is_safe() {
     let encoded = encode(&request(context), &mut conversation);
     assert_eq!(prompt(&encoded, &conversation)[3]["content"][0]["toolCallId"], call.id);
 }
+
+#[test]
+fn how_an_image_is_laid_out_changes_nothing() {
+    let asked = |data: &str| {
+        let image = |data: &str| json!({"type": "image", "data": data, "mimeType": "image/png"});
+        let said = json!({"type": "text", "text": "and this one?"});
+        json!({"role": "user", "content": [image("aGk="), said, image(data)]})
+    };
+    let encoded = |data: &str, before: &str, history| {
+        let answer = json!({"role": "assistant", "content": [{"type": "text", "text": "a cat"}]});
+        let context = context(json!([asked(before), answer, asked(data)]));
+        let mut conversation = Conversation::new();
+        let request = RunRequest { history, ..request(context) };
+        let encoded = encode_run(&request, &mut conversation, &mut CountingIds::hex());
+        encoded.map(|encoded| (encoded.envelope, conversation))
+    };
+    let flat = "QUJD".repeat(40);
+    // Lines of a length that is guessed, and separators where nobody expects them.
+    let lines = format!("{}\r\n{}\r\n{}", &flat[..76], &flat[76..152], &flat[152..]);
+    let odd = format!(" {}\t{}\n", &flat[..3], &flat[3..]);
+    for history in [History::Full, History::Legacy] {
+        let (expected, kept) = encoded(&flat, &flat, history).unwrap();
+        for (data, before) in [(&lines, &flat), (&odd, &flat), (&flat, &lines), (&flat, &odd)] {
+            let (envelope, conversation) = encoded(data, before, history).unwrap();
+            assert_eq!(envelope, expected, "{history:?} {data} {before}");
+            let mut ids: Vec<_> = conversation.blobs().own().collect();
+            let mut known: Vec<_> = kept.blobs().own().collect();
+            ids.sort();
+            known.sort();
+            assert_eq!(ids, known);
+        }
+        for (data, before) in [("aGk", &*flat), (&*flat, "a\nGk")] {
+            let error = encoded(data, before, history).unwrap_err();
+            assert_eq!(*error.kind(), Kind::InvalidRequest);
+            let text = error.to_string();
+            assert!(text.contains("selected image at index 1 (image/png)"), "{text}");
+        }
+    }
+}
