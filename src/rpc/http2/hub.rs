@@ -25,6 +25,9 @@ use super::{Lost, LostCause, lock};
 /// Frames below this size are copied together where several wait; larger ones are kept as they came,
 /// since a slice of that size pins little more than itself.
 const SMALL: usize = 4 << 10;
+/// Memory for copied frames is asked for so many bytes at a time: where frames wait for a consumer,
+/// hundreds do.
+const PIECE: usize = 16 << 10;
 /// The copied piece is closed at this size, so that growing never copies much again.
 const TAIL: usize = 64 << 10;
 
@@ -354,19 +357,31 @@ impl Inbox {
             self.chunks.push_back(data);
             return;
         }
+        if self.tail.is_empty()
+            && let Some(first) = self.chunks.pop_back_if(|last| last.len() < SMALL)
+        {
+            // It was not the only one: as it is, it pins all that h2 read with it.
+            self.copy(&first);
+        }
         if data.len() < SMALL && self.tail.len() + data.len() <= TAIL {
-            self.tail.extend_from_slice(&data);
-            return;
+            return self.copy(&data);
         }
         if !self.tail.is_empty() {
             let tail = self.tail.split().freeze();
             self.chunks.push_back(tail);
         }
         if data.len() < SMALL {
-            self.tail.extend_from_slice(&data);
+            self.copy(&data);
         } else {
             self.chunks.push_back(data);
         }
+    }
+
+    fn copy(&mut self, data: &[u8]) {
+        if self.tail.capacity() - self.tail.len() < data.len() {
+            self.tail.reserve(PIECE);
+        }
+        self.tail.extend_from_slice(data);
     }
 
     fn fail(&mut self, error: &h2::Error, death: Option<&Lost>) {
