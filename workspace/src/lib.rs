@@ -106,6 +106,22 @@ pub use builder::Builder;
 pub use limits::Limits;
 pub use shell::{INHERITED, SET};
 
+/// The commands of a workspace that have not ended yet. Keeps nothing of the workspace alive.
+#[derive(Debug, Clone)]
+pub struct Commands {
+    #[cfg(unix)]
+    running: shell::Running,
+}
+
+impl Commands {
+    /// Ends all of them at once, without the time to end by themselves: for a program that is about
+    /// to exit without dropping anything.
+    pub fn kill(&self) {
+        #[cfg(unix)]
+        self.running.kill();
+    }
+}
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -159,11 +175,12 @@ impl Workspace {
         Self { shared: Arc::clone(&self.shared), desk: self.desk.fresh() }
     }
 
-    /// Ends all commands at once, without the time to end by themselves: for a program that is about
-    /// to exit without dropping anything.
-    pub fn kill_commands(&self) {
-        #[cfg(unix)]
-        self.shared.shell.running.kill();
+    /// The commands that run in this workspace, or are being ended: also after it is dropped.
+    pub fn commands(&self) -> Commands {
+        Commands {
+            #[cfg(unix)]
+            running: self.shared.shell.running.clone(),
+        }
     }
 
     /// The root as the service sees it.

@@ -13,6 +13,8 @@ mod run;
 pub(crate) use env::ShellOptions;
 pub use env::{INHERITED, SET};
 #[cfg(unix)]
+pub(crate) use group::Running;
+#[cfg(unix)]
 pub(crate) use {
     output::{Collected, Collector, Output, Streamer},
     run::{End, Plan, run},

@@ -152,7 +152,7 @@ async fn all_commands_can_be_ended_at_once() {
         commands.spawn(async move { workspace.shell(&call(), args).await.unwrap().result });
     }
     until("all run", || marks.iter().all(|mark| runs(mark))).await;
-    workspace.kill_commands();
+    workspace.commands().kill();
     while let Some(ended) = commands.join_next().await {
         let Some(shell_result::Result::Failure(failure)) = ended.unwrap() else { panic!() };
         assert_eq!((failure.signal.as_str(), failure.aborted), ("SIGKILL", false));
@@ -161,6 +161,27 @@ async fn all_commands_can_be_ended_at_once() {
     // The next one is not affected.
     let next = workspace.shell(&call(), args("true", "")).await.unwrap().result;
     assert!(matches!(next, Some(shell_result::Result::Success(_))), "{next:?}");
+}
+
+/// They are given time to end when the workspace is gone already; a program need not wait for that.
+#[tokio::test]
+async fn commands_that_outlive_their_workspace_can_be_ended_at_once() {
+    let folder = folder();
+    let mut limits = Limits::default();
+    limits.shell_grace = Duration::from_secs(3_600);
+    let workspace = Workspace::builder(folder.path()).allow(Access::Shell).limits(limits);
+    let workspace = Arc::new(workspace.build().unwrap());
+    let (commands, mark) = (workspace.commands(), mark(7, 0));
+    let (served, args) = (Arc::clone(&workspace), args(STUBBORN[0], &mark));
+    let mut run = tokio::task::JoinSet::new();
+    run.spawn(async move { served.shell(&call(), args).await.map(drop) });
+    until("it runs", || runs(&mark)).await;
+    run.shutdown().await;
+    assert_eq!(Arc::strong_count(&workspace), 1);
+    drop(workspace);
+    assert!(runs(&mark));
+    commands.kill();
+    until("it is gone", || !runs(&mark)).await;
 }
 
 /// The runtime that would see to it is gone with the run.

@@ -59,13 +59,10 @@ impl Host {
         }
         let workspace = builder.build().map_err(Failure::Usage)?;
         let observed = Arc::new(Observed::new(workspace, Tell::new(report, look)));
-        let serving = Arc::downgrade(&observed);
+        let commands = observed.commands();
         // Commands are in sessions of their own: a Ctrl-C at the terminal does not reach them.
-        interrupt::before_exit(move || {
-            if let Some(observed) = serving.upgrade() {
-                observed.kill_commands();
-            }
-        });
+        // They may outlive the workspace, for as long as they are given to end.
+        interrupt::before_exit(move || commands.kill());
         Ok(Self(observed))
     }
 

@@ -11,7 +11,7 @@ use agentwire::proto::{
     PiReadExecResult, PiWriteExecArgs, PiWriteExecResult, ReadArgs, ReadResult, ShellArgs,
     ShellResult, WriteArgs, WriteResult, shell_stream,
 };
-use agentwire_workspace::Workspace;
+use agentwire_workspace::{Commands, Workspace};
 use prost::Message;
 use serde_json::{Value, json};
 
@@ -32,8 +32,8 @@ impl Observed {
         self.workspace.shown_root()
     }
 
-    pub(super) fn kill_commands(&self) {
-        self.workspace.kill_commands();
+    pub(super) fn commands(&self) -> Commands {
+        self.workspace.commands()
     }
 }
 
