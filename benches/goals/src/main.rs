@@ -32,7 +32,8 @@ fn main() {
             "single" => stream::Profile::Single,
             "packed" => stream::Profile::Packed,
             "paced" => stream::Profile::Paced,
-            _ => stream::Profile::Runs,
+            "runs" => stream::Profile::Runs,
+            other => panic!("there is nothing to profile by the name of {other}"),
         });
     }
     let wanted = |name: &str| words.is_empty() || words.iter().any(|word| word == name);
