@@ -165,7 +165,9 @@ pub fn profile(which: Profile) {
         let all = (thread_time() - start.0).as_secs_f64() / f64::from(runs);
         let [least, all] = [least, all].map(|time| time * 1e9 / messages as f64);
         let calls = heap.calls as f64 / f64::from(runs);
-        eprintln!("{least:.1} ns of CPU a message at best, {all:.1} in all; {calls:.1} allocations a run");
+        eprintln!(
+            "{least:.1} ns of CPU a message at best, {all:.1} in all; {calls:.1} allocations a run"
+        );
     };
     each(runs, &|| _ = runtime.block_on(clients::ours_read(&client)));
     eprint!("h2 alone: ");
