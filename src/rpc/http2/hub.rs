@@ -7,29 +7,20 @@
 //!
 //! Locks are taken in the order inbox, h2's own, ready list; wakers run under none of them but h2's.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream};
 use http::HeaderMap;
 use http::response::Parts;
 
+use super::unread::Unread;
 use super::{Lost, LostCause, lock};
-
-/// Frames below this size are copied together where several wait; larger ones are kept as they came,
-/// since a slice of that size pins little more than itself.
-const SMALL: usize = 4 << 10;
-/// Memory for copied frames is asked for so many bytes at a time: where frames wait for a consumer,
-/// hundreds do.
-const PIECE: usize = 16 << 10;
-/// The copied piece is closed at this size, so that growing never copies much again.
-const TAIL: usize = 64 << 10;
 
 /// Shared by the driver, its handles and its streams.
 #[derive(Default)]
@@ -138,8 +129,7 @@ pub(super) struct Inbox {
     source: Source,
     phase: Phase,
     head: Option<Box<Parts>>,
-    chunks: VecDeque<Bytes>,
-    tail: BytesMut,
+    unread: Unread,
     trailers: Option<HeaderMap>,
     consumer: Option<Waker>,
 }
@@ -190,8 +180,7 @@ impl Stream {
                 source,
                 phase,
                 head: None,
-                chunks: VecDeque::new(),
-                tail: BytesMut::new(),
+                unread: Unread::default(),
                 trailers: None,
                 consumer: None,
             }),
@@ -256,11 +245,8 @@ impl Stream {
 
     pub(super) fn poll_chunk(&self, cx: &Context<'_>) -> Poll<Option<Result<Bytes, Lost>>> {
         let mut inbox = lock(&self.inbox);
-        if let Some(chunk) = inbox.chunks.pop_front() {
+        if let Some(chunk) = inbox.unread.pop() {
             return Poll::Ready(Some(Ok(chunk)));
-        }
-        if !inbox.tail.is_empty() {
-            return Poll::Ready(Some(Ok(inbox.tail.split().freeze())));
         }
         match &inbox.phase {
             Phase::Lost(lost) => Poll::Ready(Some(Err(lost.clone()))),
@@ -291,8 +277,7 @@ impl Stream {
         let mut inbox = lock(&self.inbox);
         let source = std::mem::replace(&mut inbox.source, Source::None);
         inbox.phase = Phase::Ended;
-        inbox.chunks = VecDeque::new();
-        inbox.tail = BytesMut::new();
+        inbox.unread = Unread::default();
         inbox.consumer = None;
         drop(inbox);
         drop(source);
@@ -338,7 +323,7 @@ impl Inbox {
             (Phase::Data, Source::Body(body)) => match std::task::ready!(body.poll_data(cx)) {
                 Some(data) => {
                     let data = data?;
-                    self.push(data);
+                    self.unread.push(data);
                 }
                 None => self.phase = Phase::Trailers,
             },
@@ -349,39 +334,6 @@ impl Inbox {
             _ => return Poll::Pending,
         }
         Poll::Ready(Ok(()))
-    }
-
-    fn push(&mut self, data: Bytes) {
-        if self.chunks.is_empty() && self.tail.is_empty() {
-            // The first for a consumer that has caught up, which is each one at the pace of a model.
-            self.chunks.push_back(data);
-            return;
-        }
-        if self.tail.is_empty()
-            && let Some(first) = self.chunks.pop_back_if(|last| last.len() < SMALL)
-        {
-            // It was not the only one: as it is, it pins all that h2 read with it.
-            self.copy(&first);
-        }
-        if data.len() < SMALL && self.tail.len() + data.len() <= TAIL {
-            return self.copy(&data);
-        }
-        if !self.tail.is_empty() {
-            let tail = self.tail.split().freeze();
-            self.chunks.push_back(tail);
-        }
-        if data.len() < SMALL {
-            self.copy(&data);
-        } else {
-            self.chunks.push_back(data);
-        }
-    }
-
-    fn copy(&mut self, data: &[u8]) {
-        if self.tail.capacity() - self.tail.len() < data.len() {
-            self.tail.reserve(PIECE);
-        }
-        self.tail.extend_from_slice(data);
     }
 
     fn fail(&mut self, error: &h2::Error, death: Option<&Lost>) {

@@ -27,6 +27,7 @@ mod meter;
 mod receiver;
 mod sender;
 mod server;
+mod unread;
 mod watch;
 
 pub use client::{ClientConnection, ClientDriver, OpenStream};
