@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::codec::hot::{self, CheckpointRef, Incoming};
+use crate::codec::hot::{self, CheckpointRef, Delta, Incoming};
 use crate::codec::reply;
 use crate::context::ToolResult;
 use crate::error::Kind;
@@ -19,6 +19,14 @@ use super::event::{CheckpointInfo, Event, EventRef, Notice};
 use super::serve::Work;
 use super::serving::TOO_MUCH;
 
+/// What a message was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Came {
+    /// Nothing has come of it but what was emitted: nothing is queued, and nothing is over.
+    Hot,
+    Cold,
+}
+
 impl Core {
     /// Handles one message. Hot events go straight to `emit`; cold ones are queued and come out
     /// before the next message is decoded.
@@ -27,24 +35,38 @@ impl Core {
         payload: &[u8],
         now: Instant,
         emit: &mut impl FnMut(EventRef<'_>),
-    ) {
-        let incoming = match hot::decode_within(payload, &self.options.limits) {
+    ) -> Came {
+        let Some(delta) = hot::short(payload) else {
+            return self.longer_message(payload, now, emit);
+        };
+        self.message_completed(true);
+        self.content(delta, false, now, emit);
+        Came::Hot
+    }
+
+    #[inline(never)]
+    fn longer_message(
+        &mut self,
+        payload: &[u8],
+        now: Instant,
+        emit: &mut impl FnMut(EventRef<'_>),
+    ) -> Came {
+        let incoming = match hot::longer(payload, &self.options.limits) {
             Ok(incoming) => incoming,
-            Err(error) => return self.fail(error),
+            Err(error) => {
+                self.fail(error);
+                return Came::Cold;
+            }
         };
         self.message_completed(!matches!(incoming, Incoming::Heartbeat));
         match incoming {
             Incoming::Text(text) => {
-                self.before_content(matches!(text, Cow::Owned(_)), now, emit);
-                if !text.is_empty() {
-                    emit(EventRef::Text(&text));
-                }
+                let repaired = matches!(text, Cow::Owned(_));
+                self.content(Delta::Text(&text), repaired, now, emit);
             }
             Incoming::Thinking(text) => {
-                self.before_content(matches!(text, Cow::Owned(_)), now, emit);
-                if !text.is_empty() {
-                    emit(EventRef::Thinking(&text));
-                }
+                let repaired = matches!(text, Cow::Owned(_));
+                self.content(Delta::Thinking(&text), repaired, now, emit);
             }
             Incoming::Tokens(tokens) => {
                 let tokens = self.usage.add_output(tokens);
@@ -53,34 +75,46 @@ impl Core {
                 }
             }
             Incoming::Heartbeat => {}
-            cold => self.cold(cold, payload, now),
+            cold => {
+                self.cold(cold, payload, now);
+                return Came::Cold;
+            }
         }
+        Came::Hot
     }
 
-    /// Content after tool calls means that the batch is complete; replaced bytes are owned up to.
+    /// Content after tool calls means that the batch is complete; repaired bytes are owned up to.
     #[inline]
-    fn before_content(
+    fn content(
         &mut self,
-        replaced: bool,
+        delta: Delta<'_>,
+        repaired: bool,
         now: Instant,
         emit: &mut impl FnMut(EventRef<'_>),
     ) {
-        if replaced || self.has_call_to_hand_out() {
-            self.say_before_content(replaced, now, emit);
+        if repaired || self.has_call_to_hand_out() {
+            self.say_before_content(repaired, now, emit);
+        }
+        let (Delta::Text(text) | Delta::Thinking(text)) = delta;
+        if !text.is_empty() {
+            emit(match delta {
+                Delta::Text(text) => EventRef::Text(text),
+                Delta::Thinking(text) => EventRef::Thinking(text),
+            });
         }
     }
 
     #[cold]
     fn say_before_content(
         &mut self,
-        replaced: bool,
+        repaired: bool,
         now: Instant,
         emit: &mut impl FnMut(EventRef<'_>),
     ) {
         if let Some(event) = self.hand_out(now) {
             emit(EventRef::Other(Box::new(event)));
         }
-        if replaced {
+        if repaired {
             emit(EventRef::Other(Box::new(Event::Notice(Notice::Utf8Replaced))));
         }
     }

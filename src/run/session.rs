@@ -19,6 +19,7 @@ use crate::redact::Redactor;
 use super::core::{Core, InputEnd};
 use super::event::EventRef;
 use super::head::{Head, check_head};
+use super::message::Came;
 use super::options::Options;
 use super::output::Output;
 use super::serve::ServeKey;
@@ -265,7 +266,11 @@ impl Session {
         let mut rest: &[u8] = chunk;
         loop {
             match decoder.next(&mut rest) {
-                Ok(Some(Envelope::Message(payload))) => core.message(payload, now, &mut emit),
+                Ok(Some(Envelope::Message(payload))) => {
+                    if core.message(payload, now, &mut emit) == Came::Hot && !stop.get() {
+                        continue;
+                    }
+                }
                 Ok(Some(Envelope::EndStream(end))) => core.end_stream(end),
                 Ok(None) => break,
                 Err(error) => core.fail(error),

@@ -116,18 +116,31 @@ static DEFAULT: Limits = Limits::DEFAULT;
 /// [`Limits::decoded_factor`] allow (`LimitExceeded`). The other limits are those of the envelope.
 #[inline(always)]
 pub fn decode_within<'a>(payload: &'a [u8], limits: &Limits) -> Result<Incoming<'a>> {
-    // Each arm builds the result itself: one that is merged from two places goes through memory,
-    // and waiting for that costs more than all of the comparison.
-    if let Some((tag, text)) = short_delta(payload)
-        && let Some(text) = utf8(text)
-    {
-        match tag {
-            TEXT => return Ok(Incoming::Text(Cow::Borrowed(text))),
-            THINKING => return Ok(Incoming::Thinking(Cow::Borrowed(text))),
-            _ => {}
-        }
+    match short(payload) {
+        Some(Delta::Text(text)) => Ok(Incoming::Text(Cow::Borrowed(text))),
+        Some(Delta::Thinking(text)) => Ok(Incoming::Thinking(Cow::Borrowed(text))),
+        None => longer(payload, limits),
     }
-    decode_other(payload, limits)
+}
+
+/// A piece of the answer or of the reasoning.
+#[derive(Clone, Copy)]
+pub(crate) enum Delta<'a> {
+    Text(&'a str),
+    Thinking(&'a str),
+}
+
+/// A delta of a few words, as nearly every message of a turn is. The first look of
+/// [`decode_within`], for a caller to whom such a delta is a case of its own: a result that is merged
+/// with another goes through memory, and waiting for that costs more than the decoding. For the same
+/// reason each arm here validates its own text.
+#[inline(always)]
+pub(crate) fn short(payload: &[u8]) -> Option<Delta<'_>> {
+    match short_delta(payload) {
+        Some((TEXT, text)) => utf8(text).map(Delta::Text),
+        Some((THINKING, text)) => utf8(text).map(Delta::Thinking),
+        _ => None,
+    }
 }
 
 /// The tag of `text_delta`.
@@ -176,10 +189,10 @@ fn long_delta(payload: &[u8]) -> Option<(u8, &[u8])> {
     }
 }
 
-/// Everything but a short delta that is as it should be. A call of its own, so that what is inlined
-/// everywhere stays a few instructions.
+/// What [`short`] does not know. A call of its own, so that what is inlined everywhere stays a few
+/// instructions.
 #[inline(never)]
-fn decode_other<'a>(payload: &'a [u8], limits: &Limits) -> Result<Incoming<'a>> {
+pub(crate) fn longer<'a>(payload: &'a [u8], limits: &Limits) -> Result<Incoming<'a>> {
     if let Some((tag, text)) = long_delta(payload)
         && let Some(text) = utf8_long(text)
     {
