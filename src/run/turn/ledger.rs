@@ -144,10 +144,19 @@ impl Ledger {
                 }
             },
             EventRef::OutputTokens(_) => Some(event),
-            EventRef::Other(event) => {
-                self.cold(*event, queue).map(|event| EventRef::Other(Box::new(event)))
-            }
+            EventRef::Other(event) => self.boxed(event, queue),
         }
+    }
+
+    /// Apart, so that what is hot does not pay for the room that an event takes on the stack.
+    #[cold]
+    #[expect(clippy::boxed_local, reason = "it is taken out here, and not where it is hot")]
+    fn boxed(
+        &mut self,
+        event: Box<Event>,
+        queue: &mut VecDeque<Event>,
+    ) -> Option<EventRef<'static>> {
+        self.cold(*event, queue).map(|event| EventRef::Other(Box::new(event)))
     }
 
     fn cold(&mut self, event: Event, queue: &mut VecDeque<Event>) -> Option<Event> {
@@ -266,6 +275,7 @@ impl Ledger {
         }
     }
 
+    #[cold]
     fn restart_text(&mut self, restart: Restart, queue: &mut VecDeque<Event>) {
         let Restart { dropped, instead } = restart;
         self.transcript.unsay_text(dropped);
@@ -276,6 +286,7 @@ impl Ledger {
         }
     }
 
+    #[cold]
     fn restart_thinking(&mut self, restart: Restart, queue: &mut VecDeque<Event>) {
         let Restart { dropped, instead } = restart;
         self.transcript.unsay_thinking(dropped);

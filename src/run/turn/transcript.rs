@@ -107,7 +107,10 @@ impl Transcript {
         if self.has_room(piece.len()) {
             match self.open.last_mut() {
                 Some(AssistantPart::Text { text }) if takes(text, piece) => text.push_str(piece),
-                _ => self.open.push(AssistantPart::Text { text: piece.to_owned() }),
+                last => {
+                    let goes_on = matches!(last, Some(AssistantPart::Text { .. }));
+                    self.open.push(AssistantPart::Text { text: begun(piece, goes_on) });
+                }
             }
         }
     }
@@ -119,7 +122,10 @@ impl Transcript {
                 Some(AssistantPart::Thinking { thinking }) if takes(thinking, piece) => {
                     thinking.push_str(piece);
                 }
-                _ => self.open.push(AssistantPart::Thinking { thinking: piece.to_owned() }),
+                last => {
+                    let goes_on = matches!(last, Some(AssistantPart::Thinking { .. }));
+                    self.open.push(AssistantPart::Thinking { thinking: begun(piece, goes_on) });
+                }
             }
         }
     }
@@ -226,6 +232,16 @@ impl Transcript {
     fn overflow(&mut self) {
         self.forget(Kept::Nothing);
     }
+}
+
+/// Another part, of which `piece` is the first. Where the part before it was full, this one will
+/// be so soon, and need not grow step by step.
+#[cold]
+fn begun(piece: &str, goes_on: bool) -> String {
+    let mut text =
+        String::with_capacity(if goes_on { PIECE.max(piece.len()) } else { piece.len() });
+    text.push_str(piece);
+    text
 }
 
 /// Whether `piece` belongs to the part that `text` is.
