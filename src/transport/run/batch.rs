@@ -58,19 +58,22 @@ impl Batch {
         self.text.len() + self.cold_weight + self.slots.len() * size_of::<Slot>()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, event: EventRef<'_>) {
         let slot = match event {
             EventRef::Text(text) => Slot::Text(self.keep(text)),
             EventRef::Thinking(text) => Slot::Thinking(self.keep(text)),
             EventRef::OutputTokens(tokens) => Slot::Tokens(tokens),
-            EventRef::Other(event) => {
-                self.cold_weight += event.weight() + size_of::<Event>();
-                self.cold.push_back(event);
-                Slot::Cold
-            }
+            EventRef::Other(event) => self.keep_cold(event),
         };
         self.slots.push(slot);
+    }
+
+    #[cold]
+    fn keep_cold(&mut self, event: Box<Event>) -> Slot {
+        self.cold_weight += event.weight() + size_of::<Event>();
+        self.cold.push_back(event);
+        Slot::Cold
     }
 
     /// An envelope's length is 32 bits, so a delta's is.
@@ -93,6 +96,33 @@ impl Batch {
         })
     }
 
+    /// Gives all events to `sink` and says how many they were. One that panics has had its event.
+    #[inline]
+    pub(crate) fn drain(&mut self, mut sink: impl FnMut(EventRef<'_>)) -> usize {
+        let Self { text, slots, cold, read, read_text, .. } = self;
+        let slots = slots.get(*read..).unwrap_or_default();
+        let mut rest = text.get(*read_text..).unwrap_or_default();
+        let mut cut = |len: u32| {
+            *read_text += len as usize;
+            let (text, after) = rest.split_at_checked(len as usize).unwrap_or_default();
+            rest = after;
+            text
+        };
+        for slot in slots {
+            *read += 1;
+            sink(match *slot {
+                Slot::Text(len) => EventRef::Text(cut(len)),
+                Slot::Thinking(len) => EventRef::Thinking(cut(len)),
+                Slot::Tokens(tokens) => EventRef::OutputTokens(tokens),
+                Slot::Cold => match cold.pop_front() {
+                    Some(event) => EventRef::Other(event),
+                    None => break,
+                },
+            });
+        }
+        slots.len()
+    }
+
     #[inline]
     fn read(&mut self, len: u32) -> &str {
         let start = self.read_text;
@@ -109,16 +139,24 @@ impl Batch {
         newer.clear();
     }
 
-    /// Forgets everything. What a burst had taken is given back when the burst is over, one batch
-    /// later: while it goes on, every batch would grow from nothing again.
+    /// Forgets everything. What a burst had taken is given back by halves when the burst is over:
+    /// while it goes on, batches are of any size, and each would grow again.
     pub(crate) fn clear(&mut self) {
         let (text, slots) = (self.text.len(), self.slots.len());
         self.text.clear();
         self.slots.clear();
         self.cold.clear();
-        self.text.shrink_to(text.max(KEPT));
-        self.slots.shrink_to(slots.max(KEPT / size_of::<Slot>()));
+        self.text.shrink_to(text.max(self.text.capacity() / 2).max(KEPT));
+        let kept = KEPT / size_of::<Slot>();
+        self.slots.shrink_to(slots.max(self.slots.capacity() / 2).max(kept));
         (self.cold_weight, self.read, self.read_text) = (0, 0, 0);
+    }
+
+    /// An empty batch with room for as much as this one holds, out of `spare`.
+    fn another(&self, mut spare: Self) -> Self {
+        spare.text.reserve(self.text.len());
+        spare.slots.reserve(self.slots.len());
+        spare
     }
 }
 
@@ -165,7 +203,8 @@ impl Waiting {
         if last.weight() + newer.weight() <= KEPT {
             last.append(newer);
         } else {
-            let empty = std::mem::take(&mut self.spare);
+            // They come faster than they are taken: the next one will be of this size.
+            let empty = newer.another(std::mem::take(&mut self.spare));
             self.more.push_back(std::mem::replace(newer, empty));
         }
     }
@@ -188,17 +227,24 @@ mod tests {
     use crate::run::Notice;
 
     fn drain(batch: &mut Batch) -> Vec<Event> {
-        std::iter::from_fn(|| batch.next().map(EventRef::to_event)).collect()
+        let mut events = Vec::new();
+        let count = batch.drain(|event| events.push(event.to_event()));
+        assert_eq!(count, events.len());
+        events
     }
 
-    #[test]
-    fn events_come_out_as_they_went_in() {
+    fn events_in_order() -> Batch {
         let mut batch = Batch::default();
         batch.push(EventRef::Text("h\u{e9}"));
         batch.push(EventRef::Thinking("hm"));
         batch.push(EventRef::Other(Box::new(Event::Notice(Notice::Utf8Replaced))));
         batch.push(EventRef::OutputTokens(3));
         batch.push(EventRef::Text("llo"));
+        batch
+    }
+
+    #[test]
+    fn events_come_out_as_they_went_in() {
         let expected = [
             Event::Text("h\u{e9}".to_owned()),
             Event::Thinking("hm".to_owned()),
@@ -206,8 +252,14 @@ mod tests {
             Event::OutputTokens(3),
             Event::Text("llo".to_owned()),
         ];
-        assert_eq!(drain(&mut batch), expected);
-        assert!(batch.is_empty());
+        for one_by_one in 0..=expected.len() {
+            let mut batch = events_in_order();
+            let next = || batch.next().map(EventRef::to_event);
+            let mut events: Vec<_> = std::iter::from_fn(next).take(one_by_one).collect();
+            events.append(&mut drain(&mut batch));
+            assert_eq!(events, expected);
+            assert!(batch.is_empty() && batch.next().is_none());
+        }
     }
 
     fn batch(texts: &[&str]) -> Batch {
@@ -290,10 +342,12 @@ mod tests {
         assert!(batch.is_full(&limits));
         batch.push(EventRef::Text(&"x".repeat(1 << 20)));
         batch.clear();
-        assert!(batch.is_empty());
-        batch.push(EventRef::Text("the burst is over"));
-        batch.clear();
-        assert!(batch.text.capacity() <= KEPT && batch.is_empty());
+        for left in [512 << 10, 256 << 10, 128 << 10, 64 << 10, 32 << 10, KEPT, KEPT] {
+            batch.push(EventRef::Text("the burst is over"));
+            batch.clear();
+            assert!(batch.is_empty());
+            assert_eq!(batch.text.capacity(), left);
+        }
     }
 
     #[test]

@@ -94,12 +94,11 @@ impl Run {
         if std::task::ready!(self.poll_filled(cx)).is_none() {
             return Poll::Ready(None);
         }
-        let mut count = 0;
-        while let Some(event) = self.batch.next() {
-            note_end(&mut self.ended, &event);
+        let ended = &mut self.ended;
+        let count = self.batch.drain(|event| {
+            note_end(ended, &event);
             sink(event);
-            count += 1;
-        }
+        });
         Poll::Ready(Some(count))
     }
 
@@ -194,9 +193,14 @@ impl Run {
 
 #[inline]
 fn note_end(ended: &mut Option<Ended>, event: &EventRef<'_>) {
-    if let EventRef::Other(event) = event
-        && let Event::Ended(end) = &**event
-    {
+    if let EventRef::Other(event) = event {
+        note_end_of(ended, event);
+    }
+}
+
+#[cold]
+fn note_end_of(ended: &mut Option<Ended>, event: &Event) {
+    if let Event::Ended(end) = event {
         *ended = Some(end.clone());
     }
 }
