@@ -25,16 +25,18 @@ fn main() {
         return ir::work(which);
     }
     net::stay_on_core(true);
-    if let [word, which] = &words[..]
+    if let [word, which, runs @ ..] = &words[..]
         && word == "--profile"
     {
-        return stream::profile(match which.as_str() {
+        let which = match which.as_str() {
             "single" => stream::Profile::Single,
             "packed" => stream::Profile::Packed,
             "paced" => stream::Profile::Paced,
             "runs" => stream::Profile::Runs,
             other => panic!("there is nothing to profile by the name of {other}"),
-        });
+        };
+        let runs = runs.first().map(|runs| runs.parse().expect("how many runs, a number"));
+        return stream::profile(which, runs);
     }
     let wanted = |name: &str| words.is_empty() || words.iter().any(|word| word == name);
     let mut table = table::Table::default();

@@ -142,8 +142,9 @@ pub enum Profile {
     Paced,
 }
 
-/// Our client alone, for a profiler; then bare h2 for a moment, to say what it took.
-pub fn profile(which: Profile) {
+/// Our client alone, for a profiler; then bare h2 for a moment, to say what it took. Under callgrind
+/// a few `wanted` runs will do.
+pub fn profile(which: Profile, wanted: Option<u32>) {
     let runtime = clients::runtime();
     let (answer, messages, runs) = match which {
         Profile::Single => (Answer::Single(SINGLE), SINGLE, 200),
@@ -151,6 +152,7 @@ pub fn profile(which: Profile) {
         Profile::Runs => (Answer::Single(1), 1, 50_000),
         Profile::Paced => (Answer::Paced(PACED), PACED, 50),
     };
+    let runs = wanted.unwrap_or(runs);
     let server = Server::start(Plan::of(answer));
     let client = clients::ours(&server);
     let each = |runs: u32, run: &dyn Fn()| {
