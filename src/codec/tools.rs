@@ -107,7 +107,8 @@ impl ToolContext {
         // give anew each time.
         let mut bytes = Vec::with_capacity(room + rule.map_or(0, str::len) + FRAMING);
         let mut heads = Vec::with_capacity(tools.len());
-        let mut scratch = Back::new(4096);
+        // Room that is not used would be cleared all the same, for each conversation without tools.
+        let mut scratch = Back::new(if tools.is_empty() { 0 } else { 4096 });
         for (tool, schema) in tools.iter().zip(&schemas) {
             scratch.rewind(0);
             definition(&mut scratch, tool, schema, naming, keys)?;

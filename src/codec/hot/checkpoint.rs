@@ -85,16 +85,27 @@ pub(super) static SPAN: Shape = Shape { fields: &[(1, Text), (2, Text), (3, Vari
 /// Checks one occurrence of a checkpoint in a server message and folds its token details.
 pub(super) fn check(content: &[u8], tokens: &mut Option<Tokens>) -> Wire<()> {
     let depth = MAX_DEPTH - 1;
-    let mut reader = Reader::new(content);
+    let mut reader = Reader::new(behind_ids(content));
     while !reader.is_empty() {
         match reader.tag()? {
-            // By far the most: blob ids, 32 bytes each.
-            (1 | 8, WireType::Len) => drop(reader.bytes()?),
             (5, WireType::Len) => fold_tokens(tokens.get_or_insert_default(), reader.bytes()?)?,
             (number, wire_type) => check_field(&STATE, &mut reader, number, wire_type, depth)?,
         }
+        reader = Reader::new(behind_ids(reader.rest()));
     }
     Ok(())
+}
+
+/// What follows the fields that are by far the most: blob ids of prompt messages (1) and turns (8), 32
+/// bytes each. A tag and a length of one byte each need no varints.
+#[inline]
+fn behind_ids(mut rest: &[u8]) -> &[u8] {
+    while let [0x0a | 0x42, len @ ..0x80, content @ ..] = rest
+        && let Some(after) = content.get(usize::from(*len)..)
+    {
+        rest = after;
+    }
+    rest
 }
 
 /// Checks a `SpanContext` two levels down.
