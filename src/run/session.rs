@@ -97,9 +97,14 @@ impl Session {
         if !self.core.is_opening() {
             return;
         }
-        self.core.hide_secrets(&mut head);
         self.core.heard(now);
-        match check_head(&head) {
+        let mut checked = check_head(&head);
+        if checked.is_err() {
+            // What is said of it may repeat its values. Of a head that passes nothing is kept.
+            self.core.hide_secrets(&mut head);
+            checked = check_head(&head);
+        }
+        match checked {
             Ok(compression) => {
                 self.decoder = Some(self.core.decoder(compression));
                 self.core.open(now);
