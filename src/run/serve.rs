@@ -12,6 +12,11 @@ use crate::proto::interaction_query::Query;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServeKey(u64);
 
+#[cfg(test)]
+impl ServeKey {
+    pub(crate) const ANY: Self = Self(1);
+}
+
 /// Something for a handler: a task of its own, reported back under `key`.
 #[derive(Debug, PartialEq)]
 pub struct ServeTask {

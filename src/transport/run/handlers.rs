@@ -7,7 +7,7 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use tokio::sync::mpsc;
@@ -72,21 +72,40 @@ pub(crate) enum Report {
 /// The tasks at work for one run. Dropping it stops them all.
 pub(crate) struct Handlers {
     host: Host,
+    /// `None` until there is work: most runs have none.
+    at_work: Option<AtWork>,
+    /// Who polled last.
+    waker: Option<Waker>,
+}
+
+struct AtWork {
     tasks: JoinSet<()>,
     running: HashMap<ServeKey, AbortHandle>,
     report: mpsc::Sender<Report>,
     reports: mpsc::Receiver<Report>,
 }
 
+impl AtWork {
+    /// Nothing is at work yet. `waker` has polled already and is to hear of reports all the same.
+    fn new(waker: Option<&Waker>) -> Self {
+        let (report, reports) = mpsc::channel(REPORTS);
+        let mut new = Self { tasks: JoinSet::new(), running: HashMap::new(), report, reports };
+        if let Some(waker) = waker {
+            // There is no report yet.
+            let _ = new.reports.poll_recv(&mut Context::from_waker(waker));
+        }
+        new
+    }
+}
+
 impl Handlers {
     pub(crate) fn new(host: Host) -> Self {
-        let (report, reports) = mpsc::channel(REPORTS);
-        Self { host, tasks: JoinSet::new(), running: HashMap::new(), report, reports }
+        Self { host, at_work: None, waker: None }
     }
 
     /// Stops every task, and forgets what they had to say: the next attempt starts anew.
     pub(crate) fn renew(&mut self) {
-        *self = Self::new(std::mem::take(&mut self.host));
+        self.at_work = None;
     }
 
     /// What an exec does to the world, in the handler's words.
@@ -98,7 +117,8 @@ impl Handlers {
     pub(crate) fn start(&mut self, task: ServeTask) {
         let ServeTask { key, work } = task;
         let span = span::of_work(&work);
-        let (host, report) = (self.host.clone(), self.report.clone());
+        let at_work = self.at_work.get_or_insert_with(|| AtWork::new(self.waker.as_ref()));
+        let (host, report) = (self.host.clone(), at_work.report.clone());
         let serving = async move {
             let begun = Instant::now();
             // Reported like any other result: the end of a task alone would be seen at the next
@@ -113,13 +133,13 @@ impl Handlers {
             // Refused only when the run is over.
             let _ = report.send(Report::Done(key, result)).await;
         };
-        let task = self.tasks.spawn(serving.instrument(span));
-        self.running.insert(key, task);
+        let task = at_work.tasks.spawn(serving.instrument(span));
+        at_work.running.insert(key, task);
     }
 
     /// Drops the task of `key`.
     pub(crate) fn stop(&mut self, key: ServeKey) {
-        if let Some(task) = self.running.remove(&key) {
+        if let Some(task) = self.at_work.as_mut().and_then(|it| it.running.remove(&key)) {
             task.abort();
             tracing::debug!("a question is called off");
         }
@@ -127,14 +147,20 @@ impl Handlers {
 
     /// The next report. Not asked while replies wait to be written: then the tasks wait too.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Report> {
-        if let Poll::Ready(Some(report)) = self.reports.poll_recv(cx) {
+        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+        }
+        let Some(AtWork { tasks, running, reports, .. }) = &mut self.at_work else {
+            return Poll::Pending;
+        };
+        if let Poll::Ready(Some(report)) = reports.poll_recv(cx) {
             if let Report::Done(key, _) = report {
-                self.running.remove(&key);
+                running.remove(&key);
             }
             return Poll::Ready(report);
         }
         // A task that came to its end has reported.
-        while let Poll::Ready(Some(_)) = self.tasks.poll_join_next(cx) {}
+        while let Poll::Ready(Some(_)) = tasks.poll_join_next(cx) {}
         Poll::Pending
     }
 }
@@ -194,5 +220,44 @@ impl ShellSink for Sink<'_> {
         Box::pin(async move {
             let _ = self.report.send(Report::Shell(self.key, event)).await;
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Of work that begins after the poll, and after a renewal.
+    #[tokio::test]
+    async fn who_polled_hears_of_work_that_began_later() {
+        let mut handlers = Handlers::new(Host::default());
+        for _ in 0..2 {
+            let woken = Arc::new(Woken::default());
+            let waker = Waker::from(Arc::clone(&woken));
+            let cx = &mut Context::from_waker(&waker);
+            assert!(handlers.poll(cx).is_pending());
+            let query = Query::AskQuestionInteractionQuery(Box::default());
+            let work = Work::Query { id: 1, query };
+            handlers.start(ServeTask { key: ServeKey::ANY, work });
+            while !woken.0.load(Ordering::SeqCst) {
+                tokio::task::yield_now().await;
+            }
+            let reported = handlers.poll(cx);
+            assert!(matches!(reported, Poll::Ready(Report::Done(ServeKey::ANY, _))));
+            assert!(handlers.poll(cx).is_pending());
+            handlers.renew();
+        }
     }
 }
