@@ -27,7 +27,7 @@ use super::builder::{ClientBuilder, QueueLimits};
 use super::credentials::{Access, Credentials};
 use super::endpoint::Endpoint;
 use super::headers::{CallShape, Headers};
-use super::pool::Pool;
+use super::pool::{Checkout, Pool};
 use super::prewarm::Prewarm;
 use super::run::{
     BatchLimits, Beside, Handlers, Host, Keeper, Mailbox, Router, Run, Tap, Task, TaskLimits,
@@ -154,14 +154,14 @@ impl Client {
 
     /// A run as `request` has it. One without a request id gets a fresh one.
     pub fn request(&self, request: RunRequest) -> RunBuilder {
-        RunBuilder {
-            client: self.clone(),
+        let wanted = Box::new(Wanted {
             request,
             conversation: Conversation::default(),
             options: self.shared.options.clone(),
             host: Host::default(),
             store: None,
-        }
+        });
+        RunBuilder { client: self.clone(), wanted }
     }
 
     /// Makes a connection now, so that the first run finds it warm; with [`Prewarm::run_of`] the
@@ -184,28 +184,40 @@ impl Client {
         self.request(request).conversation(conversation).start().await
     }
 
-    async fn start(&self, run: RunBuilder) -> Result<Run, StartError> {
-        let RunBuilder { mut request, conversation, mut options, host, store, .. } = run;
-        if !host.is_empty() {
-            options.serves = Some(Arc::new(host.clone()));
+    async fn start(&self, mut wanted: Box<Wanted>) -> Result<Run, StartError> {
+        let request_id = &mut wanted.request.request_id;
+        if request_id.is_empty() {
+            *request_id = RandomIds.next_id().to_string();
         }
-        if request.request_id.is_empty() {
-            request.request_id = RandomIds.next_id().to_string();
-        }
-        let request_id = request.request_id.clone();
-        let head = match self.head(&request_id) {
+        let head = match self.head(request_id) {
             Ok(head) => head,
-            Err(error) => return Err(StartError::new(error, conversation)),
+            Err(error) => return Err(StartError::new(error, wanted.conversation)),
         };
         let checkout = self.shared.runs.checkout();
         if !checkout.is_there() {
             // Lets the dial send its first packet before the request is encoded and hashed.
             tokio::task::yield_now().await;
         }
-        let credentials = match self.access.now().await {
-            Ok(credentials) => credentials,
-            Err(error) => return Err(StartError::new(error, conversation)),
-        };
+        match self.access.now().await {
+            Ok(credentials) => self.launch(*wanted, head, checkout, credentials),
+            Err(error) => Err(StartError::new(error, wanted.conversation)),
+        }
+    }
+
+    /// Nothing is waited for from here on: what is large stays out of the future of [`Self::start`],
+    /// which callers move about.
+    fn launch(
+        &self,
+        wanted: Wanted,
+        head: Request<()>,
+        checkout: Checkout,
+        credentials: Arc<Credentials>,
+    ) -> Result<Run, StartError> {
+        let Wanted { request, conversation, mut options, host, store } = wanted;
+        if !host.is_empty() {
+            options.serves = Some(Arc::new(host.clone()));
+        }
+        let request_id = request.request_id.clone();
         let redactor = credentials.redactor.clone();
         let access = Arc::clone(&self.access);
         let renewable = access.has_others();
@@ -337,6 +349,12 @@ impl From<StartError> for Error {
 #[must_use = "nothing happens until `start`"]
 pub struct RunBuilder {
     client: Client,
+    /// Boxed: some kilobytes, and each method moves the builder.
+    wanted: Box<Wanted>,
+}
+
+/// What a run is made of.
+struct Wanted {
     request: RunRequest,
     conversation: Conversation,
     options: Options,
@@ -347,74 +365,75 @@ pub struct RunBuilder {
 impl RunBuilder {
     /// The model that is asked; needed.
     pub fn model(mut self, model: impl Into<Model>) -> Self {
-        self.request.model = model.into();
+        self.wanted.request.model = model.into();
         self
     }
 
     /// The system prompt.
     pub fn system(mut self, text: impl Into<String>) -> Self {
-        self.request.context.system_prompt = Some(text.into());
+        self.wanted.request.context.system_prompt = Some(text.into());
         self
     }
 
     /// Adds a tool that the model may call.
     pub fn tool(mut self, tool: Tool) -> Self {
-        self.request.context = self.request.context.tool(tool);
+        let context = &mut self.wanted.request.context;
+        *context = std::mem::take(context).tool(tool);
         self
     }
 
     /// What the model is told about the host and its workspace; nothing by default.
     pub fn about(mut self, about: impl Into<Arc<RequestContext>>) -> Self {
-        self.request.context.about = about.into();
+        self.wanted.request.context.about = about.into();
         self
     }
 
     /// Goes on with a conversation, as [`Run::finish`] gave it back.
     pub fn conversation(mut self, conversation: Conversation) -> Self {
-        self.conversation = conversation;
+        self.wanted.conversation = conversation;
         self
     }
 
     /// How the history is sent.
     pub fn history(mut self, history: History) -> Self {
-        self.request.history = history;
+        self.wanted.request.history = history;
         self
     }
 
     /// Limit for the whole run, tools included.
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.options.deadline = Some(deadline);
+        self.wanted.options.deadline = Some(deadline);
         self
     }
 
     /// Changes anything of the request that has no method here.
     pub fn configure(mut self, change: impl FnOnce(&mut RunRequest)) -> Self {
-        change(&mut self.request);
+        change(&mut self.wanted.request);
         self
     }
 
     /// Serves what the service asks this machine to do; everything is refused without it.
     pub fn execs(mut self, handler: Arc<dyn ExecHandler>) -> Self {
-        self.host.execs = Some(handler);
+        self.wanted.host.execs = Some(handler);
         self
     }
 
     /// Answers what the service asks a person; everything is refused without it.
     pub fn asker(mut self, asker: Arc<dyn Ask>) -> Self {
-        self.host.asker = Some(asker);
+        self.wanted.host.asker = Some(asker);
         self
     }
 
     /// Attempts after the first when the way to the service fails; see
     /// [`RetryOptions`](crate::run::RetryOptions). 0: one attempt, whatever comes of it.
     pub fn retries(mut self, retries: u32) -> Self {
-        self.options.retry.retries = retries;
+        self.wanted.options.retry.retries = retries;
         self
     }
 
     /// Adds a tool that only looks: a turn that breaks off may be made again although it ran.
     pub fn read_only_tool(mut self, tool: Tool) -> Self {
-        self.options.retry.read_only_tools.insert(tool.name.clone());
+        self.wanted.options.retry.read_only_tools.insert(tool.name.clone());
         self.tool(tool)
     }
 
@@ -437,13 +456,13 @@ impl RunBuilder {
     /// # }
     /// ```
     pub fn store(mut self, store: Arc<dyn ConversationStore>) -> Self {
-        self.store = Some(store);
+        self.wanted.store = Some(store);
         self
     }
 
     /// Limits and times of this run.
     pub fn options(mut self, options: Options) -> Self {
-        self.options = options;
+        self.wanted.options = options;
         self
     }
 
@@ -458,13 +477,27 @@ impl RunBuilder {
     /// # Errors
     /// The request cannot be sent as it is; the conversation comes back with the error.
     pub async fn start(self) -> Result<Run, StartError> {
-        let client = self.client.clone();
-        client.start(self).await
+        let Self { client, wanted } = self;
+        client.start(wanted).await
     }
 }
 
 impl std::fmt::Debug for RunBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RunBuilder").field("request", &self.request).finish_non_exhaustive()
+        f.debug_struct("RunBuilder").field("request", &self.wanted.request).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_starts_can_be_moved_about() -> Result<()> {
+        let client = Client::builder().build()?;
+        let run = client.prompt("hello").model("composer-2");
+        assert!(size_of_val(&run) <= 64);
+        assert!(size_of_val(&run.start()) <= 2 << 10);
+        Ok(())
     }
 }
