@@ -19,54 +19,47 @@ use super::event::{CheckpointInfo, Event, EventRef, Notice};
 use super::serve::Work;
 use super::serving::TOO_MUCH;
 
-/// What a message was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Came {
-    /// Nothing has come of it but what was emitted: nothing is queued, and nothing is over.
-    Hot,
-    Cold,
-}
+/// Where a message's events go at once.
+type Emit<'a> = &'a mut dyn FnMut(EventRef<'_>);
 
 impl Core {
-    /// Handles one message. Hot events go straight to `emit`; cold ones are queued and come out
-    /// before the next message is decoded.
-    pub(super) fn message(
-        &mut self,
-        payload: &[u8],
-        now: Instant,
-        emit: &mut impl FnMut(EventRef<'_>),
-    ) -> Came {
-        let Some(delta) = hot::short(payload) else {
-            return self.longer_message(payload, now, emit);
+    /// The event of a short delta before which nothing has to be said, which is nearly every message.
+    /// Nothing else comes of it: nothing is queued, and nothing is over. `None`: it is for
+    /// [`Self::message`].
+    #[inline(always)]
+    pub(super) fn plain_delta<'a>(&mut self, payload: &'a [u8]) -> Option<EventRef<'a>> {
+        if self.has_call_to_hand_out() {
+            return None;
+        }
+        let event = match hot::short(payload)? {
+            Delta::Text("") | Delta::Thinking("") => return None,
+            Delta::Text(text) => EventRef::Text(text),
+            Delta::Thinking(text) => EventRef::Thinking(text),
         };
         self.message_completed(true);
-        self.content(delta, false, now, emit);
-        Came::Hot
+        Some(event)
     }
 
-    #[inline(never)]
-    fn longer_message(
-        &mut self,
-        payload: &[u8],
-        now: Instant,
-        emit: &mut impl FnMut(EventRef<'_>),
-    ) -> Came {
-        let incoming = match hot::longer(payload, &self.options.limits) {
+    /// Handles one message. Hot events go straight to `emit`; cold ones are queued and come out
+    /// before the next message is decoded.
+    pub(super) fn message(&mut self, payload: &[u8], now: Instant, emit: Emit<'_>) {
+        let incoming = match hot::decode_within(payload, &self.options.limits) {
             Ok(incoming) => incoming,
-            Err(error) => {
-                self.fail(error);
-                return Came::Cold;
-            }
+            Err(error) => return self.fail(error),
         };
         self.message_completed(!matches!(incoming, Incoming::Heartbeat));
         match incoming {
             Incoming::Text(text) => {
-                let repaired = matches!(text, Cow::Owned(_));
-                self.content(Delta::Text(&text), repaired, now, emit);
+                self.before_content(matches!(text, Cow::Owned(_)), now, emit);
+                if !text.is_empty() {
+                    emit(EventRef::Text(&text));
+                }
             }
             Incoming::Thinking(text) => {
-                let repaired = matches!(text, Cow::Owned(_));
-                self.content(Delta::Thinking(&text), repaired, now, emit);
+                self.before_content(matches!(text, Cow::Owned(_)), now, emit);
+                if !text.is_empty() {
+                    emit(EventRef::Thinking(&text));
+                }
             }
             Incoming::Tokens(tokens) => {
                 let tokens = self.usage.add_output(tokens);
@@ -75,46 +68,16 @@ impl Core {
                 }
             }
             Incoming::Heartbeat => {}
-            cold => {
-                self.cold(cold, payload, now);
-                return Came::Cold;
-            }
-        }
-        Came::Hot
-    }
-
-    /// Content after tool calls means that the batch is complete; repaired bytes are owned up to.
-    #[inline]
-    fn content(
-        &mut self,
-        delta: Delta<'_>,
-        repaired: bool,
-        now: Instant,
-        emit: &mut impl FnMut(EventRef<'_>),
-    ) {
-        if repaired || self.has_call_to_hand_out() {
-            self.say_before_content(repaired, now, emit);
-        }
-        let (Delta::Text(text) | Delta::Thinking(text)) = delta;
-        if !text.is_empty() {
-            emit(match delta {
-                Delta::Text(text) => EventRef::Text(text),
-                Delta::Thinking(text) => EventRef::Thinking(text),
-            });
+            cold => self.cold(cold, payload, now),
         }
     }
 
-    #[cold]
-    fn say_before_content(
-        &mut self,
-        repaired: bool,
-        now: Instant,
-        emit: &mut impl FnMut(EventRef<'_>),
-    ) {
+    /// Content after tool calls means that the batch is complete; replaced bytes are owned up to.
+    fn before_content(&mut self, replaced: bool, now: Instant, emit: Emit<'_>) {
         if let Some(event) = self.hand_out(now) {
             emit(EventRef::Other(Box::new(event)));
         }
-        if repaired {
+        if replaced {
             emit(EventRef::Other(Box::new(Event::Notice(Notice::Utf8Replaced))));
         }
     }

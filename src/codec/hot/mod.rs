@@ -192,7 +192,7 @@ fn long_delta(payload: &[u8]) -> Option<(u8, &[u8])> {
 /// What [`short`] does not know. A call of its own, so that what is inlined everywhere stays a few
 /// instructions.
 #[inline(never)]
-pub(crate) fn longer<'a>(payload: &'a [u8], limits: &Limits) -> Result<Incoming<'a>> {
+fn longer<'a>(payload: &'a [u8], limits: &Limits) -> Result<Incoming<'a>> {
     if let Some((tag, text)) = long_delta(payload)
         && let Some(text) = utf8_long(text)
     {

@@ -113,7 +113,7 @@ impl Ledger {
 
     /// What of an event of the attempt under way goes to the caller: the event, or a part of it, or
     /// what is put into `queue`, or nothing.
-    #[inline]
+    #[inline(always)]
     pub(super) fn pass<'a>(
         &mut self,
         event: EventRef<'a>,

@@ -44,7 +44,7 @@ use super::output::Output;
 use super::retry::{Retry, RetryBudget};
 use super::serve::{ServeKey, ServeTask, Work};
 use super::serving::ServeResult;
-use super::session::{Flow, Polled, Session};
+use super::session::{Flow, Polled, Session, Sink};
 use super::tools::ToolTable;
 
 #[cfg(feature = "testing")]
@@ -93,6 +93,31 @@ pub struct Turn {
     renewable: bool,
     /// What the service said of the credentials that are being renewed.
     refused: Option<Error>,
+}
+
+/// What a session gives goes through the books to the caller.
+struct Books<'a, S> {
+    ledger: &'a mut Ledger,
+    events: &'a mut VecDeque<Event>,
+    /// The caller said stop.
+    full: bool,
+    sink: &'a mut S,
+}
+
+impl<S: Sink> Sink for Books<'_, S> {
+    #[inline(always)]
+    fn take(&mut self, event: EventRef<'_>) -> Flow {
+        match self.ledger.pass(event, self.events) {
+            Some(event) => {
+                let flow = self.sink.take(event);
+                self.full |= flow == Flow::Stop;
+                flow
+            }
+            None if self.events.is_empty() => Flow::Continue,
+            // What was queued comes before what follows in the stream.
+            None => Flow::Stop,
+        }
+    }
 }
 
 impl Turn {
@@ -387,9 +412,14 @@ impl Turn {
     where
         S: FnMut(EventRef<'_>) -> Flow,
     {
+        self.poll_into(now, &mut sink)
+    }
+
+    #[inline]
+    pub(crate) fn poll_into(&mut self, now: Instant, sink: &mut impl Sink) -> Polled {
         loop {
             while let Some(event) = self.events.pop_front() {
-                if sink(EventRef::Other(Box::new(event))) == Flow::Stop {
+                if sink.take(EventRef::Other(Box::new(event))) == Flow::Stop {
                     return Polled::Stopped;
                 }
             }
@@ -399,17 +429,9 @@ impl Turn {
                 Phase::Waiting(_) | Phase::Parked(_) => return Polled::Drained,
                 Phase::Over => return Polled::Ended,
             };
-            let mut full = false;
-            let polled = session.poll_events(now, |event| match ledger.pass(event, events) {
-                Some(event) => {
-                    let flow = sink(event);
-                    full |= flow == Flow::Stop;
-                    flow
-                }
-                None if events.is_empty() => Flow::Continue,
-                // What was queued comes before what follows in the stream.
-                None => Flow::Stop,
-            });
+            let mut books = Books { ledger, events, full: false, sink };
+            let polled = session.poll_into(now, &mut books);
+            let full = books.full;
             self.after_events(now);
             if let Some(end) = self.ledger.end.take() {
                 self.attempt_over(end, now);

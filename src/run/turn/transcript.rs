@@ -17,8 +17,11 @@ pub(super) struct Transcript {
     /// The assistant's message that is being said. Parts of one kind that follow one another are
     /// pieces of one.
     open: Vec<AssistantPart>,
+    /// Bytes of everything, with those of `room`.
     bytes: usize,
     limit: usize,
+    /// Bytes that the last part takes without another look at the limit or at its length.
+    room: usize,
     kept: Kept,
 }
 
@@ -35,7 +38,8 @@ enum Kept {
 impl Transcript {
     /// Keeps at most so many bytes.
     pub(super) fn new(limit: usize) -> Self {
-        Self { closed: Vec::new(), open: Vec::new(), bytes: 0, limit, kept: Kept::All }
+        let (closed, open) = (Vec::new(), Vec::new());
+        Self { closed, open, bytes: 0, limit, room: 0, kept: Kept::All }
     }
 
     /// What an earlier process kept.
@@ -102,32 +106,48 @@ impl Transcript {
         (missing == 0).then(|| pieces.concat())
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn text(&mut self, piece: &str) {
-        if self.has_room(piece.len()) {
-            match self.open.last_mut() {
-                Some(AssistantPart::Text { text }) if takes(text, piece) => text.push_str(piece),
-                last => {
-                    let goes_on = matches!(last, Some(AssistantPart::Text { .. }));
-                    self.open.push(AssistantPart::Text { text: begun(piece, goes_on) });
-                }
-            }
+        if let Some(AssistantPart::Text { text }) = self.open.last_mut()
+            && let Some(room) = self.room.checked_sub(piece.len())
+        {
+            text.push_str(piece);
+            self.room = room;
+        } else if let Some(text) =
+            self.begin(piece, |last| matches!(last, AssistantPart::Text { .. }))
+        {
+            self.open.push(AssistantPart::Text { text });
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn thinking(&mut self, piece: &str) {
-        if self.has_room(piece.len()) {
-            match self.open.last_mut() {
-                Some(AssistantPart::Thinking { thinking }) if takes(thinking, piece) => {
-                    thinking.push_str(piece);
-                }
-                last => {
-                    let goes_on = matches!(last, Some(AssistantPart::Thinking { .. }));
-                    self.open.push(AssistantPart::Thinking { thinking: begun(piece, goes_on) });
-                }
-            }
+        if let Some(AssistantPart::Thinking { thinking }) = self.open.last_mut()
+            && let Some(room) = self.room.checked_sub(piece.len())
+        {
+            thinking.push_str(piece);
+            self.room = room;
+        } else if let Some(thinking) =
+            self.begin(piece, |last| matches!(last, AssistantPart::Thinking { .. }))
+        {
+            self.open.push(AssistantPart::Thinking { thinking });
         }
+    }
+
+    /// Another part, of which `piece` is the first, if it is kept. Where the part before it is of
+    /// its kind, that one is full: this one will be so soon, and need not grow step by step.
+    #[cold]
+    fn begin(&mut self, piece: &str, is_of_kind: fn(&AssistantPart) -> bool) -> Option<String> {
+        if !self.has_room(piece.len()) {
+            return None;
+        }
+        let goes_on = self.open.last().is_some_and(is_of_kind);
+        let capacity = if goes_on { PIECE.max(piece.len()) } else { piece.len() };
+        let mut text = String::with_capacity(capacity);
+        text.push_str(piece);
+        self.room = PIECE.saturating_sub(piece.len()).min(self.limit.saturating_sub(self.bytes));
+        self.bytes += self.room;
+        Some(text)
     }
 
     pub(super) fn call(&mut self, call: &ToolCall, bytes: usize) {
@@ -218,36 +238,14 @@ impl Transcript {
         }
     }
 
-    /// Whether so many more bytes are kept.
-    #[inline]
+    /// Whether so many more bytes are kept. What the last part had room for is given back.
     fn has_room(&mut self, bytes: usize) -> bool {
-        self.bytes = self.bytes.saturating_add(bytes);
+        self.bytes = (self.bytes - std::mem::take(&mut self.room)).saturating_add(bytes);
         if self.bytes > self.limit {
-            self.overflow();
+            self.forget(Kept::Nothing);
         }
         self.kept != Kept::Nothing
     }
-
-    #[cold]
-    fn overflow(&mut self) {
-        self.forget(Kept::Nothing);
-    }
-}
-
-/// Another part, of which `piece` is the first. Where the part before it was full, this one will
-/// be so soon, and need not grow step by step.
-#[cold]
-fn begun(piece: &str, goes_on: bool) -> String {
-    let mut text =
-        String::with_capacity(if goes_on { PIECE.max(piece.len()) } else { piece.len() });
-    text.push_str(piece);
-    text
-}
-
-/// Whether `piece` belongs to the part that `text` is.
-#[inline]
-fn takes(text: &String, piece: &str) -> bool {
-    text.capacity() < PIECE || text.capacity() - text.len() >= piece.len()
 }
 
 /// The same parts, where those that belong together are one.
@@ -382,6 +380,24 @@ mod tests {
         turn.text("y");
         assert!(turn.whole().is_empty());
         assert_eq!(turn.last_text(1), None);
+    }
+
+    /// Whatever parts it comes in, and what was room for more of a part is none of it.
+    #[test]
+    fn so_many_bytes_are_kept_and_not_one_more() {
+        let full = |limit: usize| {
+            let mut turn = Transcript::new(limit);
+            for _ in 0..3 {
+                (0..4_000).for_each(|_| turn.text("nineteen characters"));
+                turn.thinking("hm");
+                turn.call(&call("a"), 7);
+            }
+            turn.text("");
+            turn.is_complete()
+        };
+        let all = 3 * (4_000 * 19 + 2 + 7);
+        assert!(full(all) && full(all + PIECE));
+        assert!(!full(all - 1) && !full(all - PIECE));
     }
 
     #[test]

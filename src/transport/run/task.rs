@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::error::{Blame, Error, Kind};
 use crate::exec::Effects;
-use crate::run::{Event, EventRef, FLUSH_LIMIT, Flow, Output, Polled, ServeTask, Turn, Work};
+use crate::run::{Event, EventRef, FLUSH_LIMIT, Flow, Output, Polled, ServeTask, Sink, Turn, Work};
 
 use super::batch::{Batch, BatchLimits};
 use super::credit::Credit;
@@ -325,15 +325,9 @@ impl Io {
             self.credit.decoded(false);
             return Polled::Stopped;
         }
-        let (filling, limits, tap) = (&mut self.filling, &self.limits, &self.tap);
+        let mut filling = Filling { batch: &mut self.filling, limits: self.limits, tap: &self.tap };
         let polled = loop {
-            let polled = turn.poll_events(now, |event: EventRef<'_>| {
-                if let EventRef::Other(event) = &event {
-                    tap.event(event);
-                }
-                filling.push(event);
-                if filling.is_full(limits) { Flow::Stop } else { Flow::Continue }
-            });
+            let polled = turn.poll_into(now, &mut filling);
             // A run that is over hands out all it has; there is nothing to hold back any more.
             if polled != Polled::Stopped || !turn.must_be_polled() {
                 break polled;
@@ -480,6 +474,24 @@ impl Io {
             return Poll::Ready(());
         }
         Poll::Pending
+    }
+}
+
+/// Events on their way into the batch.
+struct Filling<'a> {
+    batch: &'a mut Batch,
+    limits: BatchLimits,
+    tap: &'a Tap,
+}
+
+impl Sink for Filling<'_> {
+    #[inline(always)]
+    fn take(&mut self, event: EventRef<'_>) -> Flow {
+        if let EventRef::Other(event) = &event {
+            self.tap.event(event);
+        }
+        self.batch.push(event);
+        if self.batch.is_full(&self.limits) { Flow::Stop } else { Flow::Continue }
     }
 }
 
