@@ -93,6 +93,10 @@ async fn until(what: &str, mut true_now: impl FnMut() -> bool) {
 }
 
 /// All of them are open at the same time: none gets its answer before the last has asked.
+fn shown(bytes: Option<usize>) -> String {
+    bytes.map_or_else(|| "an unknown number of bytes".to_owned(), |bytes| format!("{bytes} bytes"))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn m72_a_thousand_runs_at_once_all_finish() {
     let _alone = ALONE.lock().await;
@@ -136,8 +140,9 @@ async fn m72_a_thousand_runs_at_once_all_finish() {
     let per_run = before.zip(peak).map(|(before, peak)| peak.saturating_sub(before) / runs);
     println!(
         "{runs} runs open at once after {opened:.1?}, all done after {:.1?}; memory of a run, both \
-         sides: {per_run:?} bytes",
-        start.elapsed()
+         sides: {}",
+        start.elapsed(),
+        shown(per_run)
     );
     // Windows are promises, not memory: a run that waits holds little.
     assert!(per_run.is_none_or(|bytes| bytes < 512 << 10), "{per_run:?}");
@@ -167,7 +172,8 @@ async fn m73_run_after_run_leaves_nothing_behind() {
     }
     until("the runs' tasks ended", || metrics.num_alive_tasks() <= tasks).await;
     let grown = after_a_third.zip(resident()).map(|(then, now)| now.saturating_sub(then));
-    println!("{runs} runs one after the other; grown by {grown:?} bytes in the last two thirds");
+    let by = shown(grown);
+    println!("{runs} runs one after the other; grown by {by} in the last two thirds");
     assert!(grown.is_none_or(|bytes| bytes < 8 << 20), "{grown:?}");
     drop(client);
     assert_eq!(server.shutdown().await.requests, runs as u64);
