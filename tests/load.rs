@@ -29,6 +29,10 @@ fn resident() -> Option<usize> {
     Some(statm.split(' ').nth(1)?.parse::<usize>().ok()? * 4_096)
 }
 
+fn shown(bytes: Option<usize>) -> String {
+    bytes.map_or_else(|| "an unknown number of bytes".to_owned(), |bytes| format!("{bytes} bytes"))
+}
+
 /// One text, one tool call that is waited for, more text.
 const SCRIPT: &str = r#"
 [[rules]]
@@ -93,10 +97,6 @@ async fn until(what: &str, mut true_now: impl FnMut() -> bool) {
 }
 
 /// All of them are open at the same time: none gets its answer before the last has asked.
-fn shown(bytes: Option<usize>) -> String {
-    bytes.map_or_else(|| "an unknown number of bytes".to_owned(), |bytes| format!("{bytes} bytes"))
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn m72_a_thousand_runs_at_once_all_finish() {
     let _alone = ALONE.lock().await;
