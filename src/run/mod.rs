@@ -54,6 +54,7 @@ pub use progress::Progress;
 pub use retry::{RetryBudget, RetryOptions};
 pub use serve::{ServeKey, ServeTask, Work};
 pub use serving::ServeResult;
+#[cfg(feature = "client")]
 pub(crate) use session::Sink;
 pub use session::{Flow, Polled, Session};
 pub use snapshot::Snapshot;
