@@ -65,3 +65,12 @@ fn one_byte_at_a_time_is_the_same_too() {
     let body = [envelope(0, &[0x0a, 5, 0x0a, 3, 0x0a, 1, b'x']), envelope(2, b"{}")].concat();
     session_split(&body, &[1]);
 }
+
+/// Found by fuzzing.
+#[test]
+fn a_turn_that_is_cancelled_ends_wherever_it_is() {
+    turn_operations(&[
+        0, 33, 0, 130, 133, 33, 133, 0, 0, 130, 133, 33, 133, 0, 33, 0, 130, 133, 33, 0, 33, 0, 24,
+        0, 0, 235, 18, 0, 33, 0, 130, 133, 4, 146, 0, 235, 35,
+    ]);
+}

@@ -509,7 +509,7 @@ impl Core {
     }
 
     pub(super) fn cancel(&mut self) {
-        self.give_up(Error::new(Kind::Cancelled, "the run was cancelled"));
+        self.give_up(cancelled());
     }
 
     fn finish(&mut self, end: Ended, farewell: Farewell) {
@@ -551,6 +551,10 @@ fn retry_after(error: &Error) -> Option<Duration> {
 pub(super) fn past_deadline(deadline: Duration) -> Error {
     let message = format!("the run took longer than its deadline of {deadline:?}");
     Error::new(Kind::DeadlineExceeded, message)
+}
+
+pub(super) fn cancelled() -> Error {
+    Error::new(Kind::Cancelled, "the run was cancelled")
 }
 
 fn stalled(message: String) -> Error {

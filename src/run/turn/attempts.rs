@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::codec::{Action, History};
 use crate::error::{Error, Kind, Result};
+use crate::run::core::cancelled;
 use crate::run::event::{Ended, Event, Notice, Remedy};
 use crate::run::output::Output;
 use crate::run::session::Session;
@@ -83,6 +84,10 @@ impl Turn {
         self.ids = Some(remains.ids);
         let verdict = self.judge(&error, remains.pause_expired);
         match verdict {
+            // It had failed before it was cancelled, and nobody had heard of it yet.
+            Verdict::Repair(_) | Verdict::Park | Verdict::Again if self.cancelled => {
+                self.over(Err(cancelled()));
+            }
             Verdict::Over => self.over(Err(error)),
             Verdict::Interrupted(why) => self.over(Err(interrupted(&error, &why))),
             Verdict::Repair(remedy) => {

@@ -36,7 +36,7 @@ use crate::proto::conversation_action::Action;
 use crate::proto::shell_stream;
 use crate::redact::Redactor;
 
-use super::core::past_deadline;
+use super::core::{cancelled, past_deadline};
 use super::event::{Event, EventRef, Notice};
 use super::head::Head;
 use super::options::Options;
@@ -90,6 +90,8 @@ pub struct Turn {
     kept: bool,
     /// It ended with an error.
     failed: bool,
+    /// The caller has said stop.
+    cancelled: bool,
     renewable: bool,
     /// What the service said of the credentials that are being renewed.
     refused: Option<Error>,
@@ -164,6 +166,7 @@ impl Turn {
             outputs: VecDeque::new(),
             kept: false,
             failed: false,
+            cancelled: false,
             renewable: false,
             refused: None,
         };
@@ -396,11 +399,10 @@ impl Turn {
 
     /// As [`Session::cancel`]; also while there is no stream.
     pub fn cancel(&mut self, now: Instant) {
+        self.cancelled = true;
         match &mut self.phase {
             Phase::Attempt(session) => session.cancel(now),
-            Phase::Waiting(_) | Phase::Parked(_) => {
-                self.over(Err(Error::new(Kind::Cancelled, "the run was cancelled")));
-            }
+            Phase::Waiting(_) | Phase::Parked(_) => self.over(Err(cancelled())),
             Phase::Over => {}
         }
     }
