@@ -192,8 +192,8 @@ impl Splitter {
         if self.head_len == 0
             && let Some((head, rest)) = chunk.split_first_chunk::<HEADER_LEN>()
         {
-            // Flags, rare as they are, go the long way: a frame without any is known to have none by
-            // whoever asks next.
+            // A frame with flags is rare and goes the long way. So the flags given here are a
+            // constant, and a caller into which this is inlined does not test them again.
             if let (0, len) = read_header(*head)
                 && len <= self.rules.message
                 && let Some((payload, rest)) = rest.split_at_checked(len)

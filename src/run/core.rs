@@ -304,13 +304,13 @@ impl Core {
         self.timers.arm(Timer::ToolBatch, now, self.options.tool_batch);
     }
 
-    /// The calls that wait to be handed out, as one event.
     /// Whether [`Self::hand_out`] would do anything.
     #[inline]
     pub(super) fn has_call_to_hand_out(&self) -> bool {
         self.timers.is_armed(Timer::ToolBatch) || self.tools.has_unannounced()
     }
 
+    /// The calls that wait to be handed out, as one event.
     pub(super) fn hand_out(&mut self, now: Instant) -> Option<Event> {
         self.timers.stop(Timer::ToolBatch);
         if !self.tools.has_unannounced() {
@@ -498,12 +498,12 @@ impl Core {
         }
     }
 
-    /// We stop although the service works: it is told so.
     /// What the service says from here on is cleaned of these secrets.
     pub(super) fn clean_with(&mut self, redactor: Redactor) {
         self.redactor = redactor;
     }
 
+    /// We stop although the service works: it is told so.
     pub(super) fn give_up(&mut self, error: Error) {
         self.finish(Err(error), Farewell::Tell);
     }

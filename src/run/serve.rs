@@ -12,7 +12,7 @@ use crate::proto::interaction_query::Query;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServeKey(u64);
 
-#[cfg(test)]
+#[cfg(all(test, feature = "client"))]
 impl ServeKey {
     pub(crate) const ANY: Self = Self(1);
 }

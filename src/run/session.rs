@@ -33,8 +33,8 @@ pub enum Flow {
     Stop,
 }
 
-/// Where events go. A closure will do; the hot path of a run has types of its own, because what they
-/// do can be told to be inlined, and a call for each token costs a tenth of its time.
+/// Where events go. A closure will do; the hot path of a run has types of its own, because a method can
+/// be told to be inlined: a call for each token is a seventh of its instructions.
 pub(crate) trait Sink {
     fn take(&mut self, event: EventRef<'_>) -> Flow;
 }

@@ -291,6 +291,19 @@ fn a_cancel_is_heard_while_nothing_is_under_way() {
     assert_eq!(rig.requests.len(), 1);
 }
 
+/// The stream has failed, but no event has said so yet.
+#[test]
+fn a_cancel_behind_a_failure_makes_no_other_attempt() {
+    let mut rig = Rig::new(r#"{"rules": [{"steps": [{"text": "a"}, {"wait_ms": 900000}]}]}"#);
+    rig.play(secs(1));
+    rig.now += Options::default().silence;
+    rig.turn.handle_timeout(rig.now);
+    rig.turn.cancel(rig.now);
+    rig.play(secs(0));
+    assert_eq!(rig.error().kind(), &Kind::Cancelled);
+    assert_eq!((rig.requests.len(), rig.notices()), (1, vec![]));
+}
+
 #[test]
 fn no_attempt_begins_after_the_deadline() {
     let mut options = Options::default();

@@ -124,7 +124,6 @@ pub fn decode_within<'a>(payload: &'a [u8], limits: &Limits) -> Result<Incoming<
 }
 
 /// A piece of the answer or of the reasoning.
-#[derive(Clone, Copy)]
 pub(crate) enum Delta<'a> {
     Text(&'a str),
     Thinking(&'a str),

@@ -45,9 +45,9 @@ pub fn turn_operations(data: &[u8]) {
         machine.drain(if op & 0x80 == 0 { usize::MAX } else { 1 });
     }
     machine.turn.cancel(machine.now);
-    // Events, then the end: more calls than that would never come to it.
+    // What is queued, then the end: a turn that does not say so after so many calls never will.
     let ended = (0..64).any(|_| machine.drain(usize::MAX) == Polled::Ended);
-    assert!(ended, "a turn that is cancelled has nothing more to say, and does not say so");
+    assert!(ended, "a turn that is cancelled says that it is over");
     assert!(machine.ended, "a turn that is cancelled ends");
 }
 

@@ -108,42 +108,36 @@ impl Transcript {
 
     #[inline(always)]
     pub(super) fn text(&mut self, piece: &str) {
-        if let Some(AssistantPart::Text { text }) = self.open.last_mut()
-            && let Some(room) = self.room.checked_sub(piece.len())
-        {
-            text.push_str(piece);
-            self.room = room;
-        } else if let Some(text) =
-            self.begin(piece, |last| matches!(last, AssistantPart::Text { .. }))
-        {
-            self.open.push(AssistantPart::Text { text });
-        }
+        self.add(piece, said, |text| AssistantPart::Text { text });
     }
 
     #[inline(always)]
     pub(super) fn thinking(&mut self, piece: &str) {
-        if let Some(AssistantPart::Thinking { thinking }) = self.open.last_mut()
+        self.add(piece, thought, |thinking| AssistantPart::Thinking { thinking });
+    }
+
+    #[inline(always)]
+    fn add(&mut self, piece: &str, of: TextOf, part: impl FnOnce(String) -> AssistantPart) {
+        if let Some(text) = self.open.last_mut().and_then(of)
             && let Some(room) = self.room.checked_sub(piece.len())
         {
-            thinking.push_str(piece);
+            text.push_str(piece);
             self.room = room;
-        } else if let Some(thinking) =
-            self.begin(piece, |last| matches!(last, AssistantPart::Thinking { .. }))
-        {
-            self.open.push(AssistantPart::Thinking { thinking });
+        } else if let Some(text) = self.begin(piece, of) {
+            self.open.push(part(text));
         }
     }
 
     /// Another part, of which `piece` is the first, if it is kept. Where the part before it is of
     /// its kind, that one is full: this one will be so soon, and need not grow step by step.
     #[cold]
-    fn begin(&mut self, piece: &str, is_of_kind: fn(&AssistantPart) -> bool) -> Option<String> {
+    fn begin(&mut self, piece: &str, of: TextOf) -> Option<String> {
         if !self.has_room(piece.len()) {
             return None;
         }
-        let goes_on = self.open.last().is_some_and(is_of_kind);
-        let capacity = if goes_on { PIECE.max(piece.len()) } else { piece.len() };
-        let mut text = String::with_capacity(capacity);
+        let goes_on = self.open.last_mut().and_then(of).is_some();
+        let mut text =
+            String::with_capacity(if goes_on { PIECE.max(piece.len()) } else { piece.len() });
         text.push_str(piece);
         self.room = PIECE.saturating_sub(piece.len()).min(self.limit.saturating_sub(self.bytes));
         self.bytes += self.room;
@@ -165,21 +159,15 @@ impl Transcript {
 
     /// Takes back the last bytes of text: something else was said in their place.
     pub(super) fn unsay_text(&mut self, bytes: usize) {
-        self.unsay(bytes, |part| match part {
-            AssistantPart::Text { text } => Some(text),
-            _ => None,
-        });
+        self.unsay(bytes, said);
     }
 
     /// The same for reasoning.
     pub(super) fn unsay_thinking(&mut self, bytes: usize) {
-        self.unsay(bytes, |part| match part {
-            AssistantPart::Thinking { thinking } => Some(thinking),
-            _ => None,
-        });
+        self.unsay(bytes, thought);
     }
 
-    fn unsay(&mut self, mut bytes: usize, of: fn(&mut AssistantPart) -> Option<&mut String>) {
+    fn unsay(&mut self, mut bytes: usize, of: TextOf) {
         for text in self.open.iter_mut().rev().filter_map(of) {
             let cut = bytes.min(text.len());
             text.truncate(text.floor_char_boundary(text.len() - cut));
@@ -245,6 +233,25 @@ impl Transcript {
             self.forget(Kept::Nothing);
         }
         self.kept != Kept::Nothing
+    }
+}
+
+/// The text of a part of one kind.
+type TextOf = fn(&mut AssistantPart) -> Option<&mut String>;
+
+#[inline(always)]
+fn said(part: &mut AssistantPart) -> Option<&mut String> {
+    match part {
+        AssistantPart::Text { text } => Some(text),
+        _ => None,
+    }
+}
+
+#[inline(always)]
+fn thought(part: &mut AssistantPart) -> Option<&mut String> {
+    match part {
+        AssistantPart::Thinking { thinking } => Some(thinking),
+        _ => None,
     }
 }
 

@@ -29,6 +29,23 @@ enum Slot {
     Cold,
 }
 
+impl Slot {
+    /// The event; `cut` gives the next so many bytes of the text.
+    #[inline(always)]
+    fn event<'a>(
+        self,
+        cold: &mut VecDeque<Box<Event>>,
+        cut: impl FnOnce(usize) -> &'a str,
+    ) -> Option<EventRef<'a>> {
+        Some(match self {
+            Self::Text(len) => EventRef::Text(cut(len as usize)),
+            Self::Thinking(len) => EventRef::Thinking(cut(len as usize)),
+            Self::Tokens(tokens) => EventRef::OutputTokens(tokens),
+            Self::Cold => EventRef::Other(cold.pop_front()?),
+        })
+    }
+}
+
 /// Events in order. Text of all deltas is one string: a token costs no allocation.
 #[derive(Default)]
 pub(crate) struct Batch {
@@ -86,48 +103,35 @@ impl Batch {
     /// Takes the first event out. The text it points to lives until the batch is cleared.
     #[inline]
     pub(crate) fn next(&mut self) -> Option<EventRef<'_>> {
-        let slot = *self.slots.get(self.read)?;
-        self.read += 1;
-        Some(match slot {
-            Slot::Text(len) => EventRef::Text(self.read(len)),
-            Slot::Thinking(len) => EventRef::Thinking(self.read(len)),
-            Slot::Tokens(tokens) => EventRef::OutputTokens(tokens),
-            Slot::Cold => EventRef::Other(self.cold.pop_front()?),
+        let Self { text, slots, cold, read, read_text, .. } = self;
+        let slot = *slots.get(*read)?;
+        *read += 1;
+        slot.event(cold, |len| {
+            let start = *read_text;
+            *read_text += len;
+            text.get(start..*read_text).unwrap_or_default()
         })
     }
 
-    /// Gives all events to `sink` and says how many they were. One that panics has had its event.
+    /// Gives all events to `sink` and says how many they were, in one pass over the text. A sink
+    /// that panics has had its event.
     #[inline]
     pub(crate) fn drain(&mut self, mut sink: impl FnMut(EventRef<'_>)) -> usize {
         let Self { text, slots, cold, read, read_text, .. } = self;
         let slots = slots.get(*read..).unwrap_or_default();
         let mut rest = text.get(*read_text..).unwrap_or_default();
-        let mut cut = |len: u32| {
-            *read_text += len as usize;
-            let (text, after) = rest.split_at_checked(len as usize).unwrap_or_default();
-            rest = after;
-            text
-        };
         for slot in slots {
             *read += 1;
-            sink(match *slot {
-                Slot::Text(len) => EventRef::Text(cut(len)),
-                Slot::Thinking(len) => EventRef::Thinking(cut(len)),
-                Slot::Tokens(tokens) => EventRef::OutputTokens(tokens),
-                Slot::Cold => match cold.pop_front() {
-                    Some(event) => EventRef::Other(event),
-                    None => break,
-                },
+            let event = slot.event(cold, |len| {
+                *read_text += len;
+                let (text, after) = rest.split_at_checked(len).unwrap_or_default();
+                rest = after;
+                text
             });
+            let Some(event) = event else { break };
+            sink(event);
         }
         slots.len()
-    }
-
-    #[inline]
-    fn read(&mut self, len: u32) -> &str {
-        let start = self.read_text;
-        self.read_text = start.saturating_add(len as usize);
-        self.text.get(start..self.read_text).unwrap_or_default()
     }
 
     /// Moves the events of `newer`, of which none was read, behind these; `newer` is empty afterwards.

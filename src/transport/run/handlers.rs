@@ -20,6 +20,7 @@ use crate::proto::interaction_query::Query;
 use crate::proto::{ShellArgs, shell_stream};
 use crate::run::{ServeKey, ServeResult, ServeTask, Serves, Work};
 
+use super::mailbox::register;
 use super::span;
 
 /// Reports that may wait for the run's task: a shell that prints faster than they are taken waits. No option:
@@ -147,9 +148,7 @@ impl Handlers {
 
     /// The next report. Not asked while replies wait to be written: then the tasks wait too.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Report> {
-        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            self.waker = Some(cx.waker().clone());
-        }
+        register(&mut self.waker, cx);
         let Some(AtWork { tasks, running, reports, .. }) = &mut self.at_work else {
             return Poll::Pending;
         };

@@ -260,7 +260,8 @@ impl Mailbox {
     }
 }
 
-fn register(slot: &mut Option<Waker>, cx: &Context<'_>) {
+/// Keeps the waker of `cx`, unless what is there wakes the same task.
+pub(super) fn register(slot: &mut Option<Waker>, cx: &Context<'_>) {
     if !slot.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
         *slot = Some(cx.waker().clone());
     }
